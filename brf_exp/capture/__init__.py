@@ -1,0 +1,1 @@
+"""Models run over text: windows, forward passes, part files."""

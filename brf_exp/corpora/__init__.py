@@ -1,0 +1,1 @@
+"""Texts: the embedded corpus, local files, hub datasets."""

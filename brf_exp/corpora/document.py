@@ -1,0 +1,74 @@
+"""What a corpus is made of: documents, and the fingerprint of a list of them."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from brf_exp.errors import InputError
+
+TEXTS = "texts.jsonl"
+
+
+class Split(StrEnum):
+    """Which part of a corpus a document belongs to."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    HELD_OUT = "held_out"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text with its identity; `split` is `all` where a corpus has no split."""
+
+    doc_id: str
+    text: str
+    domain: str = ""
+    split: Split = Split.ALL
+
+
+def fingerprint(documents: Iterable[Document]) -> str:
+    """SHA-256 over ids and texts, in order: equal fingerprints mean equal text."""
+    digest = hashlib.sha256()
+    for document in documents:
+        for part in (document.doc_id, document.text):
+            raw = part.encode("utf-8", "surrogatepass")
+            digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.hexdigest()
+
+
+def write_texts(path: Path, documents: Iterable[Document]) -> None:
+    """Write ids and texts as JSON lines, `{"doc_id": ..., "text": ...}`."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for document in documents:
+            line = json.dumps({"doc_id": document.doc_id, "text": document.text}, ensure_ascii=False)
+            file.write(line + "\n")
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """Texts by document id from such JSON lines; InputError names the line that is not one."""
+    texts: dict[str, str] = {}
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            doc_id, text = _text_line(line, number, path)
+            if doc_id in texts:
+                raise InputError(f"`{path.name}` must have unique doc_id, got {doc_id!r} again in line {number}.")
+            texts[doc_id] = text
+    return texts
+
+
+def _text_line(line: str, number: int, path: Path) -> tuple[str, str]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("doc_id", "text")):
+        raise InputError(
+            f'`{path.name}` must have {{"doc_id": ..., "text": ...}} with two strings in every line, '
+            f"got {line.strip()[:60]!r} in line {number}."
+        )
+    return entry["doc_id"], entry["text"]

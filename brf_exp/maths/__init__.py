@@ -1,0 +1,41 @@
+"""Pure functions on arrays: phase maps, fusion rules, bounds on top-k rows, circular statistics, resampling.
+
+Nothing here reads files, keeps state or draws random numbers without a Generator.
+"""
+
+from brf_exp.maths.circular import kuramoto_order, pairwise_phase_consistency, rayleigh, v_test_pvalue
+from brf_exp.maths.coherence import CoherenceResult, coherence, shift_null
+from brf_exp.maths.fusion import RULES, Fused, bhattacharyya, fuse, mixture_share
+from brf_exp.maths.phases import MAPS, PhaseTable, circular_shift, phases, pooled_median
+from brf_exp.maths.resampling import bootstrap_t, holm, ratio_estimate, ratio_test, sign_flip_pvalues
+from brf_exp.maths.topk import KnownTokens, known_tokens
+from brf_exp.maths.topk_rules import accuracy_bounds, difference_bounds
+
+__all__ = [
+    "MAPS",
+    "RULES",
+    "CoherenceResult",
+    "Fused",
+    "KnownTokens",
+    "PhaseTable",
+    "accuracy_bounds",
+    "bhattacharyya",
+    "bootstrap_t",
+    "circular_shift",
+    "coherence",
+    "difference_bounds",
+    "fuse",
+    "holm",
+    "kuramoto_order",
+    "known_tokens",
+    "mixture_share",
+    "pairwise_phase_consistency",
+    "phases",
+    "pooled_median",
+    "ratio_estimate",
+    "ratio_test",
+    "rayleigh",
+    "shift_null",
+    "sign_flip_pvalues",
+    "v_test_pvalue",
+]

@@ -1,0 +1,198 @@
+"""The Phase Coherence Test: excess cosine against two nulls, each keeping what is trivial in its own way."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from brf_exp.maths.documents import Offsets
+from brf_exp.maths.pairing import (
+    Pairing,
+    PairTable,
+    derangements,
+    kappas_at,
+    pair_table,
+    pairing_at,
+    true_pairing,
+)
+from brf_exp.maths.resampling import RatioTest, minimum_detectable_effect, ratio_test
+
+
+@dataclass(frozen=True)
+class ShiftNull:
+    """Circular shifts within documents, in closed form: q ~ chi2(2), p = exp(-q / 2)."""
+
+    statistic: float
+    pvalue: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class RepairingNull:
+    """Re-pairing of documents by derangement: mean of kappa over the draws and the two-sided p-value."""
+
+    n: int
+    mean: float
+    pvalue: float
+    draws: np.ndarray
+
+
+@dataclass(frozen=True)
+class CoherenceResult:
+    """Excess cosine of a pair: raw, re-centred on the re-pairing mean, with interval and both nulls.
+
+    `share` quantities are the re-centred ones over 1 - R_0, the largest excess there could be.
+    """
+
+    excess_raw: float
+    excess: float
+    interval: tuple[float, float]
+    test: RatioTest
+    shift: ShiftNull
+    repairing: RepairingNull
+    resultant_length_independent: float
+    share_interval: tuple[float, float]
+    minimum_detectable_share: float
+    effective_n: float
+
+    @property
+    def pvalue(self) -> float:
+        """The larger p of the two nulls: both must reject."""
+        return max(self.shift.pvalue, self.repairing.pvalue)
+
+    @property
+    def null_kind(self) -> str:
+        """The null with the larger p-value."""
+        return "shift" if self.shift.pvalue >= self.repairing.pvalue else "repairing"
+
+
+def shift_null(pairing: Pairing, null_mean: float = 0.0) -> ShiftNull:
+    """Test of the excess sum (2 df: cosine and sine) against all circular shifts, in closed form.
+
+    Valid for stationary documents of at least about 5 / (1 - autocorrelation) positions. Raises ValueError
+    where the covariance over shifts is singular (constant phases).
+    """
+    variance_re, variance_im, covariance = pairing.shift_covariance.sum(axis=0)
+    determinant = variance_re * variance_im - covariance**2
+    if not determinant > 1e-12 * max(variance_re, variance_im, 1e-300) ** 2:
+        raise ValueError("the phases do not vary within documents: the shift null is not defined")
+    total = complex(pairing.excess.sum())
+    q = (
+        variance_im * total.real**2 - 2 * covariance * total.real * total.imag + variance_re * total.imag**2
+    ) / determinant
+    return ShiftNull(float(q), float(np.exp(-q / 2)), null_mean)
+
+
+def shift_null_monte_carlo(
+    z1: np.ndarray, z2: np.ndarray, offsets: Offsets, *, n: int, rng: np.random.Generator
+) -> float:
+    """The shift null by Monte Carlo: p of the same quadratic form, for checking the closed form. Slow."""
+    observed = true_pairing(pair_table(z1, z2, offsets))
+    q = shift_null(observed).statistic
+    variance_re, variance_im, covariance = observed.shift_covariance.sum(axis=0)
+    inverse = np.linalg.inv(np.array([[variance_re, covariance], [covariance, variance_im]]))
+    draws = np.zeros(n, dtype=np.complex128)
+    for start, stop in zip(offsets[:-1], offsets[1:], strict=True):
+        row1, row2 = z1[start:stop], z2[start:stop]
+        by_shift = np.fft.ifft(np.fft.fft(row1) * np.conj(np.fft.fft(row2)))
+        draws += rng.choice(by_shift - by_shift.mean(), size=n)
+    points = np.column_stack([draws.real, draws.imag])
+    return float((1 + (np.einsum("ni,ij,nj->n", points, inverse, points) >= q).sum()) / (n + 1))
+
+
+def repairing_null(table: PairTable, columns: np.ndarray, *, kappa: float) -> RepairingNull:
+    """Two-sided p-value of kappa among derangements, p = (1 + #{|k_b - mean| >= |k - mean|}) / (B + 1)."""
+    draws = kappas_at(table, columns)
+    mean = float(draws.mean())
+    as_far = np.abs(draws - mean) >= abs(kappa - mean)
+    return RepairingNull(draws.size, mean, float((1 + as_far.sum()) / (draws.size + 1)), draws)
+
+
+def independent_length(z1: np.ndarray, z2: np.ndarray) -> float:
+    """R_0 = |mean z1| |mean z2|: the mean resultant length if the two models were independent."""
+    return float(abs(z1.mean()) * abs(z2.mean()))
+
+
+def coherence(
+    z1: np.ndarray,
+    z2: np.ndarray,
+    offsets: Offsets,
+    *,
+    n_repairings: int,
+    confidence_level: float,
+    n_resamples: int,
+    rng: np.random.Generator,
+) -> tuple[CoherenceResult, PairTable, np.ndarray]:
+    """Excess cosine with its document-level test, both nulls, and the derangements that were drawn.
+
+    Parameters: `z1`, `z2` phasors exp(i phi), shape (n,); `offsets` (D + 1,), D >= 2.
+    Raises ValueError where a statistic is not defined (constant phases, one document).
+    """
+    table = pair_table(z1, z2, offsets)
+    columns = derangements(table, n_repairings, rng)
+    pairing = true_pairing(table)
+    repairing = repairing_null(table, columns, kappa=pairing.kappa)
+    test = ratio_test(
+        pairing.excess.real,
+        pairing.lengths,
+        null_value=repairing.mean,
+        confidence_level=confidence_level,
+        n_resamples=n_resamples,
+        rng=rng,
+    )
+    independent = independent_length(z1, z2)
+    possible = 1.0 - independent
+    interval = (test.interval[0] - repairing.mean, test.interval[1] - repairing.mean)
+    result = CoherenceResult(
+        excess_raw=pairing.kappa,
+        excess=pairing.kappa - repairing.mean,
+        interval=interval,
+        test=test,
+        shift=shift_null(pairing),
+        repairing=repairing,
+        resultant_length_independent=independent,
+        share_interval=(interval[0] / possible, interval[1] / possible),
+        minimum_detectable_share=minimum_detectable_effect(test.standard_error, test.df) / possible,
+        effective_n=_effective_n(pairing, test),
+    )
+    return result, table, columns
+
+
+def _effective_n(pairing: Pairing, test: RatioTest) -> float:
+    """Independent positions that would give the same standard error.
+
+    The variance over circular shifts is what a sum of positions with this autocorrelation but without document
+    effects would have; per position it stands in for the variance of one product under independence.
+    """
+    per_position = pairing.shift_covariance[:, 0].sum() / pairing.lengths.sum()
+    return float(per_position / test.standard_error**2)
+
+
+def share_lower_ends(
+    table: PairTable,
+    columns: np.ndarray,
+    *,
+    repairing_mean: float,
+    possible: float,
+    confidence_level: float,
+) -> np.ndarray:
+    """Lower ends of the re-centred share's interval for each derangement, by t(D - 1); shape (n,)."""
+    quantile = float(stats.t.ppf((1 + confidence_level) / 2, columns.shape[1] - 1))
+    ends = []
+    for row in columns:
+        pairing = pairing_at(table, row)
+        errors = pairing.excess.real - pairing.kappa * pairing.lengths
+        n_documents = errors.size
+        error = np.sqrt(n_documents / (n_documents - 1) * (errors**2).sum()) / pairing.lengths.sum()
+        ends.append((pairing.kappa - repairing_mean - quantile * error) / possible)
+    return np.array(ends)
+
+
+def rejects_at(table: PairTable, columns: np.ndarray, repairing: RepairingNull, *, alpha: float) -> np.ndarray:
+    """For each derangement: would P1 reject, with a positive excess, under both nulls? Shape (n,), bool."""
+    draws = kappas_at(table, columns) - repairing.mean
+    reference = np.abs(repairing.draws - repairing.mean)
+    as_far = (reference[None, :] >= np.abs(draws)[:, None]).sum(axis=1)
+    by_repairing = (1 + as_far) / (reference.size + 1) < alpha
+    by_shift = np.array([shift_null(pairing_at(table, row)).pvalue < alpha for row in columns])
+    return (draws > 0) & by_repairing & by_shift

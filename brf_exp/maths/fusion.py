@@ -1,0 +1,224 @@
+"""Fusion rules on full next-token distributions. One entry of RULES defines a rule; nothing else does.
+
+Shapes: `log_p` (M, ..., V) natural-log probabilities; `weights` (M,), >= 0, sum 1; `phases_rad` (M, ...) one
+phase per model and position, or (M, ..., V) one per token. A numerator is the unnormalised fused score
+(..., V); `fuse` divides by its sum.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import logsumexp
+
+MIN_NORMALISER = 1e-12
+
+Numerator = Callable[..., np.ndarray]
+
+
+@dataclass(frozen=True)
+class FusionRule:
+    """A rule's definition: formula, where it comes from, its parameters with their untuned values."""
+
+    name: str
+    formula: str
+    source: str
+    numerator: Numerator
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    uses_phases: bool = False
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A fused distribution: `p` (..., V) with NaN-free rows, `undefined` (...) where Z < 1e-12 (p is 0 there)."""
+
+    p: np.ndarray
+    normaliser: np.ndarray
+    undefined: np.ndarray
+
+
+def equal_weights(n_models: int) -> np.ndarray:
+    """1 / M each."""
+    return np.full(n_models, 1.0 / n_models)
+
+
+def _broadcast(weights: np.ndarray, log_p: np.ndarray) -> np.ndarray:
+    return np.asarray(weights, dtype=np.float64).reshape(-1, *[1] * (log_p.ndim - 1))
+
+
+def linear_numerator(log_p: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """sum_i w_i p_i."""
+    return (_broadcast(weights, log_p) * np.exp(log_p)).sum(axis=0)
+
+
+def product_numerator(log_p: np.ndarray, weights: np.ndarray, *, exponent: float = 1.0) -> np.ndarray:
+    """prod_i p_i^(exponent w_i); exponent 1 is the logarithmic opinion pool."""
+    w = _broadcast(weights, log_p)
+    # A weight of 0 leaves a model out, also where it gives a token no probability (0 * -inf).
+    terms = np.where(w == 0, 0.0, w * np.where(w == 0, 0.0, log_p))
+    return np.exp(exponent * terms.sum(axis=0))
+
+
+def power_mean_numerator(log_p: np.ndarray, weights: np.ndarray, *, order: float = 0.5) -> np.ndarray:
+    """(sum_i w_i p_i^order)^(1 / order); order 0 is its limit, the logarithmic pool."""
+    if order == 0:
+        return product_numerator(log_p, weights)
+    with np.errstate(divide="ignore"):
+        log_weights = np.log(_broadcast(weights, log_p))
+    shifted = np.where(np.isneginf(log_weights), -np.inf, log_weights + order * log_p)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_mean = logsumexp(shifted, axis=0) / order
+    return np.where(np.isnan(log_mean), 0.0, np.exp(log_mean))
+
+
+def coherent_numerator(log_p: np.ndarray, weights: np.ndarray, *, coherence: float | np.ndarray = 1.0) -> np.ndarray:
+    """sum_i w_i p_i + 2 c sum_{i<j} sqrt(w_i w_j p_i p_j), one c for all pairs (a number or shape (...,))."""
+    amplitudes = np.sqrt(_broadcast(weights, log_p)) * np.exp(0.5 * log_p)
+    squares = (amplitudes**2).sum(axis=0)
+    cross = amplitudes.sum(axis=0) ** 2 - squares
+    c = np.asarray(coherence, dtype=np.float64)
+    return np.maximum(squares + (c[..., None] if c.ndim else c) * cross, 0.0)
+
+
+def born_numerator(log_p: np.ndarray, weights: np.ndarray, *, phases_rad: np.ndarray) -> np.ndarray:
+    """|sum_i sqrt(w_i p_i) exp(i phi_i)|^2, the Born Rule Fusion numerator."""
+    phases = np.asarray(phases_rad, dtype=np.float64)
+    if phases.ndim == log_p.ndim - 1:
+        phases = phases[..., None]
+    amplitudes = np.sqrt(_broadcast(weights, log_p)) * np.exp(0.5 * log_p)
+    real = (amplitudes * np.cos(phases)).sum(axis=0)
+    imaginary = (amplitudes * np.sin(phases)).sum(axis=0)
+    return real**2 + imaginary**2
+
+
+def lin_log_numerator(log_p: np.ndarray, weights: np.ndarray, *, mixture: float = 0.5) -> np.ndarray:
+    """(1 - lam) LinearPool + lam LogPool, both normalised."""
+    log_pool = product_numerator(log_p, weights)
+    total = log_pool.sum(axis=-1, keepdims=True)
+    pool = np.divide(log_pool, total, out=np.zeros_like(log_pool), where=total > 0)
+    return (1 - mixture) * linear_numerator(log_p, weights) + mixture * pool
+
+
+def routed_numerator(log_p: np.ndarray, weights: np.ndarray, *, confidence: np.ndarray) -> np.ndarray:
+    """The distribution of the model with the largest confidence (M, ...); ties go to the first model."""
+    chosen = np.argmax(confidence, axis=0)
+    return np.exp(np.take_along_axis(log_p, chosen[None, ..., None], axis=0)[0])
+
+
+def contrastive_numerator(log_p: np.ndarray, weights: np.ndarray, *, strength: float = 0.5) -> np.ndarray:
+    """p_1^(1 + beta) p_2^(-beta): contrastive decoding of two models."""
+    return np.exp((1 + strength) * log_p[0] - strength * log_p[1])
+
+
+def vote_numerator(log_p: np.ndarray, weights: np.ndarray, *, hit_rate: float = 0.5) -> np.ndarray:
+    """Vote-gated forecast: hit_rate on the voted token, the rest shared out as the linear pool."""
+    pool = linear_numerator(log_p, weights)
+    votes = np.zeros_like(pool)
+    for row in np.argmax(log_p, axis=-1):
+        np.put_along_axis(votes, row[..., None], np.take_along_axis(votes, row[..., None], -1) + 1, -1)
+    # Plurality; ties to the larger mean probability, which is below 1 and so never outweighs a vote.
+    voted = np.argmax(votes + np.exp(log_p).mean(axis=0) * 0.5, axis=-1)[..., None]
+    forecast = pool.copy()
+    np.put_along_axis(forecast, voted, 0.0, -1)
+    rest = forecast.sum(axis=-1, keepdims=True)
+    forecast = (1 - hit_rate) * np.divide(forecast, rest, out=np.zeros_like(forecast), where=rest > 0)
+    np.put_along_axis(forecast, voted, hit_rate, -1)
+    return forecast
+
+
+RULES: dict[str, FusionRule] = {
+    rule.name: rule
+    for rule in (
+        FusionRule("linear", "sum_i w_i p_i", "Stone 1961, doi 10.1214/aoms/1177704873", linear_numerator),
+        FusionRule(
+            "log_linear", "prod_i p_i^w_i / Z", "Genest & Zidek 1986, doi 10.1214/ss/1177013825", product_numerator
+        ),
+        FusionRule(
+            "product",
+            "prod_i p_i^(s w_i) / Z",
+            "Hinton 2002, doi 10.1162/089976602760128018",
+            product_numerator,
+            {"exponent": 1.0},
+        ),
+        FusionRule(
+            "power_mean",
+            "(sum_i w_i p_i^r)^(1/r) / Z",
+            "Amari 2007, doi 10.1162/neco.2007.19.10.2780",
+            power_mean_numerator,
+            {"order": 0.5},
+        ),
+        FusionRule(
+            "lin_log_mixture",
+            "(1 - lam) sum_i w_i p_i + lam prod_i p_i^w_i / Z",
+            "identity 1 of the method page",
+            lin_log_numerator,
+            {"mixture": 0.5},
+        ),
+        FusionRule(
+            "constant_coherence",
+            "(sum_i w_i p_i + 2 c sum_{i<j} sqrt(w_i w_j p_i p_j)) / Z",
+            "Born Rule Fusion with one c for all positions",
+            coherent_numerator,
+            {"coherence": 0.0},
+        ),
+        FusionRule(
+            "majority_vote",
+            "hit_rate on the voted token, (1 - hit_rate) linear elsewhere",
+            "plurality of arg-max tokens",
+            vote_numerator,
+            {"hit_rate": 0.5},
+        ),
+        FusionRule(
+            "contrastive",
+            "p_1^(1 + beta) p_2^(-beta) / Z",
+            "Li et al. 2023, arXiv 2210.15097",
+            contrastive_numerator,
+            {"strength": 0.5},
+        ),
+        FusionRule(
+            "brf",
+            "|sum_i sqrt(w_i p_i) exp(i phi_i)|^2 / Z",
+            "doi 10.5281/zenodo.18836337",
+            born_numerator,
+            uses_phases=True,
+        ),
+    )
+}
+
+
+def normalised(numerator: np.ndarray) -> Fused:
+    """Divide by the sum over tokens; positions with Z < 1e-12 are undefined, never NaN."""
+    total = numerator.sum(axis=-1)
+    undefined = ~(total >= MIN_NORMALISER)
+    p = np.divide(numerator, total[..., None], out=np.zeros_like(numerator), where=~undefined[..., None])
+    return Fused(p, total, undefined)
+
+
+def fuse(name: str, log_p: np.ndarray, *, weights: np.ndarray | None = None, **parameters: object) -> Fused:
+    """Fused distribution under a rule of RULES.
+
+    Parameters: `log_p` (M, ..., V), each row a distribution; `weights` default to 1 / M; `parameters` are the
+    rule's own (`phases_rad` for `brf`). Raises ValueError for an unknown rule or weights that are not a
+    distribution.
+
+    >>> p = np.log([[[0.5, 0.5]], [[0.9, 0.1]]])
+    >>> fuse("brf", p, phases_rad=np.array([[0.0], [np.pi / 2]])).p.round(3)  # c = 0: the linear pool
+    array([[0.7, 0.3]])
+    """
+    if name not in RULES:
+        raise ValueError(f"`rule` must be one of {', '.join(sorted(RULES))}, got {name!r}")
+    w = equal_weights(log_p.shape[0]) if weights is None else np.asarray(weights, dtype=np.float64)
+    if w.shape != (log_p.shape[0],) or (w < 0).any() or abs(w.sum() - 1) > 1e-9:
+        raise ValueError(f"`weights` must be {log_p.shape[0]} numbers >= 0 with sum 1, got {w}")
+    return normalised(RULES[name].numerator(log_p, w, **parameters))
+
+
+def bhattacharyya(log_p1: np.ndarray, log_p2: np.ndarray) -> np.ndarray:
+    """B = sum_t sqrt(p_1 p_2), shape (...)."""
+    return np.exp(0.5 * (log_p1 + log_p2)).sum(axis=-1)
+
+
+def mixture_share(coherence: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+    """lam = c B / (1 + c B): Born Rule Fusion of two models at equal weights is exactly
+    (1 - lam) LinearPool + lam LogPool, with c the cosine of the phase difference."""
+    return coherence * overlap / (1 + coherence * overlap)

@@ -1,0 +1,163 @@
+"""Inference on document-level ratios: sum of values over sum of lengths, the document being the unit.
+
+Token-level tests reject 25 to 68 % of true nulls on text; everything here resamples or flips whole documents.
+All functions take per-document sums, so that a replicate is one row of a matrix product.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CHUNK_REPLICATES = 2000
+
+
+@dataclass(frozen=True)
+class RatioEstimate:
+    """K ratios with linearised standard errors; `mean` and `standard_error` have shape (K,)."""
+
+    mean: np.ndarray
+    standard_error: np.ndarray
+    n_documents: int
+
+    @property
+    def df(self) -> int:
+        """Degrees of freedom of the t approximation."""
+        return self.n_documents - 1
+
+
+@dataclass(frozen=True)
+class RatioTest:
+    """One ratio against a null value: t statistic, p-value, interval, and which reference distribution was used."""
+
+    value: float
+    statistic: float
+    pvalue: float
+    interval: tuple[float, float]
+    standard_error: float
+    df: int
+    method: str
+
+
+def ratio_estimate(sums: np.ndarray, lengths: np.ndarray) -> RatioEstimate:
+    """Ratios sum(sums) / sum(lengths); `sums` (D, K), `lengths` (D,).
+
+    The standard error is that of the linearised ratio, e_d = S_d - mean T_d: what a cluster-robust regression
+    on a constant gives. Raises ValueError for fewer than two documents.
+    """
+    n_documents = lengths.size
+    if n_documents < 2:
+        raise ValueError(f"at least 2 documents are needed, got {n_documents}")
+    total = lengths.sum()
+    mean = sums.sum(axis=0) / total
+    errors = sums - mean * lengths[:, None]
+    variance = n_documents / (n_documents - 1) * (errors**2).sum(axis=0) / total**2
+    return RatioEstimate(mean, np.sqrt(variance), n_documents)
+
+
+def bootstrap_t(
+    sums: np.ndarray, lengths: np.ndarray, *, n_resamples: int, rng: np.random.Generator
+) -> tuple[np.ndarray, RatioEstimate]:
+    """Studentised bootstrap of whole documents: t* of shape (n_resamples, K), and the estimate itself.
+
+    A replicate draws D documents with replacement; its ratio and standard error come from one matrix product
+    of the multinomial weights. Replicates without any spread give t* = 0.
+    """
+    estimate = ratio_estimate(sums, lengths)
+    n_documents, n_ratios = sums.shape
+    # Centred first: the expansion of the squared errors then loses no digits.
+    centred = sums - estimate.mean * lengths[:, None]
+    lengths_f = lengths.astype(np.float64)[:, None]
+    columns = np.hstack([centred, lengths_f, centred**2, centred * lengths_f, lengths_f**2])
+    blocks = []
+    probabilities = np.full(n_documents, 1.0 / n_documents)
+    for start in range(0, n_resamples, CHUNK_REPLICATES):
+        n_rows = min(CHUNK_REPLICATES, n_resamples - start)
+        weighted = rng.multinomial(n_documents, probabilities, size=n_rows).astype(np.float64) @ columns
+        shift_sum, total = weighted[:, :n_ratios], weighted[:, n_ratios : n_ratios + 1]
+        squares, cross = weighted[:, n_ratios + 1 : 2 * n_ratios + 1], weighted[:, 2 * n_ratios + 1 : -1]
+        shift = shift_sum / total
+        variance = squares - 2 * shift * cross + shift**2 * weighted[:, -1:]
+        error = np.sqrt(np.maximum(variance, 0) * n_documents / (n_documents - 1)) / total
+        blocks.append(np.divide(shift, error, out=np.zeros_like(shift), where=error > 0))
+    return np.vstack(blocks), estimate
+
+
+def sign_flip_pvalues(
+    sums: np.ndarray, lengths: np.ndarray, *, n_resamples: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sign-flip of document sums (wild cluster, null of zero imposed).
+
+    Returns the two-sided p-value of each ratio, the max-T adjusted ones, and max |t*| per replicate
+    (n_resamples,), whose quantile gives simultaneous intervals.
+    """
+    estimate = ratio_estimate(sums, lengths)
+    scale = np.where(estimate.standard_error > 0, estimate.standard_error, np.inf)
+    observed = np.abs(estimate.mean) / scale
+    errors = sums - estimate.mean * lengths[:, None]
+    exceed = np.zeros(sums.shape[1])
+    exceed_max = np.zeros(sums.shape[1])
+    largest = []
+    for start in range(0, n_resamples, CHUNK_REPLICATES):
+        n_rows = min(CHUNK_REPLICATES, n_resamples - start)
+        signs = rng.integers(0, 2, size=(n_rows, sums.shape[0])).astype(np.float64) * 2 - 1
+        flipped = np.abs(signs @ sums / lengths.sum()) / scale
+        exceed += (flipped >= observed * (1 - 1e-12)).sum(axis=0)
+        exceed_max += (flipped.max(axis=1)[:, None] >= observed * (1 - 1e-12)).sum(axis=0)
+        largest.append((np.abs(signs @ errors / lengths.sum()) / scale).max(axis=1))
+    return (
+        (1 + exceed) / (n_resamples + 1),
+        (1 + exceed_max) / (n_resamples + 1),
+        np.concatenate(largest),
+    )
+
+
+def ratio_test(
+    sums: np.ndarray,
+    lengths: np.ndarray,
+    *,
+    null_value: float = 0.0,
+    confidence_level: float,
+    n_resamples: int,
+    rng: np.random.Generator,
+) -> RatioTest:
+    """Two-sided test and interval of one ratio; `sums` (D,), `lengths` (D,).
+
+    t(D - 1) of the linearised ratio, or the bootstrap-t where document lengths vary so much (coefficient of
+    variation above 0.5) that few documents carry the estimate.
+    """
+    estimate = ratio_estimate(sums[:, None], lengths)
+    value, error = float(estimate.mean[0]), float(estimate.standard_error[0])
+    if error == 0:
+        raise ValueError("all documents have the same value: the standard error is 0")
+    statistic = (value - null_value) / error
+    tail = (1 - confidence_level) / 2
+    if coefficient_of_variation(lengths) <= 0.5:
+        quantile = float(stats.t.ppf(1 - tail, estimate.df))
+        interval = (value - quantile * error, value + quantile * error)
+        pvalue = float(2 * stats.t.sf(abs(statistic), estimate.df))
+        return RatioTest(value, statistic, pvalue, interval, error, estimate.df, "t")
+    replicates = bootstrap_t(sums[:, None], lengths, n_resamples=n_resamples, rng=rng)[0][:, 0]
+    upper, lower = np.quantile(replicates, [1 - tail, tail])
+    pvalue = float((1 + (np.abs(replicates) >= abs(statistic)).sum()) / (n_resamples + 1))
+    interval = (value - float(upper) * error, value - float(lower) * error)
+    return RatioTest(value, statistic, pvalue, interval, error, estimate.df, "bootstrap_t")
+
+
+def coefficient_of_variation(lengths: np.ndarray) -> float:
+    """Standard deviation of the document lengths over their mean."""
+    return float(np.std(lengths, ddof=1) / np.mean(lengths)) if lengths.size > 1 else 0.0
+
+
+def minimum_detectable_effect(standard_error: float, df: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Effect that a two-sided test of this standard error finds with the given power."""
+    return float((stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(power, df)) * standard_error)
+
+
+def holm(pvalues: np.ndarray) -> np.ndarray:
+    """Holm-adjusted p-values, in the order given."""
+    order = np.argsort(pvalues)
+    scaled = np.maximum.accumulate(pvalues[order] * (pvalues.size - np.arange(pvalues.size)))
+    adjusted = np.empty_like(scaled)
+    adjusted[order] = np.minimum(scaled, 1.0)
+    return adjusted

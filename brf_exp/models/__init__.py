@@ -1,0 +1,1 @@
+"""Models: which one is meant, loading it, training and measuring the embedded ones."""

@@ -1,0 +1,223 @@
+"""From what a user types to what Hydra reads: known keys, options by name, text quoted. Without Hydra."""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from brf_exp.cli_help import options_of
+from brf_exp.config import STAGES, StageConfig
+from brf_exp.errors import ConfigError
+from brf_exp.paths import conf_dir
+from brf_exp.settings import closest, groups_of, require_known, settings_of
+
+PATH_KEYS = frozenset(
+    "claims.ledger corpus.path model.id out pair.a pair.b pair.proxy pair.submission phase.table proxy run runs_dir "
+    "submission".split()
+)
+_FIELD_GROUPS = frozenset(name for schema in STAGES.values() for name in groups_of(schema))
+_OVERRIDE = re.compile(r"(?P<prefix>\+\+|\+|~)?(?P<key>[^=]*)(?:=(?P<value>.*))?", re.DOTALL)
+_SWEEP_FUNCTION = re.compile(r"(choice|glob|interval|range|shuffle|sort|tag)\(.*\)", re.DOTALL)
+_TEXT_SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet", ".gz")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A stage to run, with everything Hydra needs to be told."""
+
+    stage: str
+    sweep: bool
+    flags: list[str]
+    overrides: list[str]
+    runs_dir: Path
+    options: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass
+class _Reader:
+    """The state of reading one command line."""
+
+    stage: str
+    sweep: bool
+    runs_dir: Path
+    folders: list[Path]
+    options: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def schema(self) -> type[StageConfig]:
+        return STAGES[self.stage]
+
+    def read(self, override: str) -> str:
+        """One override as Hydra should read it; ConfigError where it names nothing."""
+        match = _OVERRIDE.fullmatch(override)
+        assert match is not None
+        prefix, key, value = match["prefix"] or "", match["key"], match["value"]
+        if value is None and prefix != "~":
+            raise ConfigError(f"`{override}` must be of the form key=value, got no `=`.")
+        if "_target_" in key:
+            raise ConfigError(f"`{key}` must be a setting of `{self.stage}`, got an object to build. Leave it out.")
+        if key.split(".")[0].split("/")[0] == "hydra" or self._is_extra_group(key):
+            return override
+        require_known(self.schema, key, stage=self.stage)
+        return override if value is None else f"{prefix}{key}={self._value(key, value)}"
+
+    def _is_extra_group(self, key: str) -> bool:
+        """A group of YAML options that is no field of any stage, e.g. the user's own `experiment`."""
+        if not key or key in _FIELD_GROUPS:
+            return False
+        return any((folder / key).is_dir() for folder in self.folders)
+
+    def _value(self, key: str, value: str) -> str:
+        if key in groups_of(self.schema):
+            return self._option(key, value)
+        if key == "captures":
+            return self._captures(value)
+        setting = settings_of(self.schema).get(key)
+        if setting is None or not setting.is_text or value in ("", "null"):
+            return value
+        if self.sweep and key not in PATH_KEYS and _SWEEP_FUNCTION.fullmatch(value):
+            return value
+        whole = not self.sweep or _is_quoted(value) or (key in PATH_KEYS and Path(value).expanduser().exists())
+        parts = [value] if whole else value.split(",")
+        return ",".join(quoted(_home(part) if key in PATH_KEYS else part) for part in parts)
+
+    def _captures(self, value: str) -> str:
+        lists = re.split(r"(?<=\]),(?=\[)", value) if self.sweep else [value]
+        return ",".join(self._capture_list(part) for part in lists)
+
+    def _capture_list(self, value: str) -> str:
+        if not (value.startswith("[") and value.endswith("]")):
+            raise ConfigError(f"`captures` must be a list of two folders, [A,B], got {value!r}.")
+        inner = value[1:-1].strip()
+        pair = _split_in_two(inner) if inner else []
+        return "[" + ",".join(quoted(_home(part.strip())) for part in pair) + "]"
+
+    def _option(self, group: str, value: str) -> str:
+        """The names of one group's options; files and submissions become options of their own."""
+        if self.sweep and _SWEEP_FUNCTION.fullmatch(value):
+            return value
+        whole = not self.sweep or (group == "corpus" and Path(value).expanduser().exists())
+        return ",".join(self._one_option(group, name) for name in ([value] if whole else value.split(",")))
+
+    def _one_option(self, group: str, name: str) -> str:
+        shipped = options_of(group, self.folders)
+        if name in shipped:
+            return name
+        if group == "corpus" and _looks_like_file(name):
+            option = "file-" + hashlib.sha256(name.encode()).hexdigest()[:8]
+            self.options[group, option] = {"name": "file", "path": literal(_home(name))}
+            return option
+        ingested = ingested_pairs(self.runs_dir) if group == "pair" else {}
+        if name in ingested:
+            self.options[group, name] = {"name": name, "submission": literal(str(ingested[name]))}
+            return name
+        raise ConfigError(self._no_option(group, name, sorted(shipped), sorted(ingested)))
+
+    def _no_option(self, group: str, name: str, shipped: list[str], ingested: list[str]) -> str:
+        if not shipped:
+            keys = sorted(key for key in settings_of(self.schema) if key.startswith(group + "."))
+            return f"`{group}` must be set by its keys ({', '.join(keys)}), got {name!r}."
+        asked = f"one of {', '.join(shipped)}"
+        if group == "pair":
+            asked += f", or an ingested submission ({', '.join(ingested) or f'none in {self.runs_dir}'})"
+        if group == "corpus":
+            asked += ", or a file's path"
+        several = "," in name and all(part in (*shipped, *ingested) for part in name.split(","))
+        hint = "Add -m to run one after the other." if several else closest(name, [*shipped, *ingested])
+        return f"`{group}` must be {asked}, got {name!r}. {hint}".rstrip()
+
+
+def read_request(stage: str, arguments: list[str]) -> Request:
+    """Sort the arguments behind a stage into flags and overrides, and check and quote every override."""
+    flags, overrides, sweep, config_dirs = _sorted_arguments(arguments)
+    reader = _Reader(stage, sweep, _runs_dir(overrides), [conf_dir(), *config_dirs])
+    read = [reader.read(override) for override in overrides]
+    return Request(stage, sweep, flags, read, reader.runs_dir, reader.options)
+
+
+def ingested_pairs(runs_dir: Path) -> dict[str, Path]:
+    """Folders of the submissions under a runs folder, by name."""
+    return {path.parent.name: path.parent for path in sorted(runs_dir.glob("submissions/*/pair.json"))}
+
+
+def quoted(value: str) -> str:
+    """Text in Hydra's single quotes, as itself: no sweep, no interpolation, no number."""
+    if _is_quoted(value):
+        return value
+    escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", literal(value))
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return "'" + escaped + "\\" * trailing + "'"
+
+
+def literal(value: str) -> str:
+    """Text in which OmegaConf finds no interpolation."""
+    return value.replace("${", r"\${")
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+
+
+def _path(value: str) -> Path:
+    return Path(value[1:-1] if _is_quoted(value) else value).expanduser()
+
+
+def _home(value: str) -> str:
+    return str(Path(value).expanduser()) if value.startswith("~") else value
+
+
+def _looks_like_file(name: str) -> bool:
+    return "/" in name or "\\" in name or name.endswith(_TEXT_SUFFIXES) or Path(name).expanduser().is_file()
+
+
+def _split_in_two(inner: str) -> list[str]:
+    """Two folders from `A,B`, where the folders' own names may hold commas."""
+    pieces = inner.split(",")
+    splits = [[",".join(pieces[:cut]), ",".join(pieces[cut:])] for cut in range(1, len(pieces))]
+    there = [pair for pair in splits if all(_path(part.strip()).exists() for part in pair)]
+    if there or len(splits) == 1:
+        return (there or splits)[0]
+    raise ConfigError(f"`captures` must be a list of two folders that exist, [A,B], got '[{inner}]'.")
+
+
+def _runs_dir(overrides: list[str]) -> Path:
+    """The folder of results that the command line names, else the default one; absolute."""
+    values = [text.partition("=")[2] for text in overrides if text.lstrip("+").startswith("runs_dir=")]
+    value = values[-1] if values else StageConfig.runs_dir
+    return _path(value).absolute()
+
+
+_SWEEP_FLAGS = ("-m", "--multirun")
+_PLAIN_FLAGS = ("--resolve", "--hydra-help", "-sc", "--shell-completion")
+_VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
+
+
+def _sorted_arguments(arguments: list[str]) -> tuple[list[str], list[str], bool, list[Path]]:
+    """Flags for Hydra, overrides, whether it is a sweep, and the user's own folders of YAML."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    config_dirs: list[Path] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, _, value = argument.partition("=")
+        if not argument.startswith("-"):
+            overrides.append(argument)
+        elif argument in (*_SWEEP_FLAGS, *_PLAIN_FLAGS):
+            flags.append(argument)
+        elif name in _VALUE_FLAGS:
+            value = value or next(rest, "")
+            flags += [name, value]
+            if name in ("--config-dir", "-cd"):
+                config_dirs.append(_config_dir(value))
+        else:
+            known = sorted((*_SWEEP_FLAGS, *_PLAIN_FLAGS, *_VALUE_FLAGS, "--help", "--version"))
+            raise ConfigError(f"`{argument}` must be key=value or one of {', '.join(known)}.")
+    return flags, overrides, any(flag in _SWEEP_FLAGS for flag in flags), config_dirs
+
+
+def _config_dir(value: str) -> Path:
+    folder = Path(value).absolute()
+    if not value or not folder.is_dir():
+        raise ConfigError(f"`--config-dir` must be a folder of YAML options, got {value!r}.")
+    return folder

@@ -1,0 +1,160 @@
+"""The Cross-Term Discrimination Test on rows in memory: what `discriminate` and its planted worlds both run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from brf_exp.config import EvaluationConfig, PhaseConfig
+from brf_exp.maths import topk_rules
+from brf_exp.maths.decisions import Gates, RivalEnds, Verdict, discrimination_verdict
+from brf_exp.maths.discrimination import Contrast, contrasts
+from brf_exp.maths.documents import spread
+from brf_exp.maths.phases import MAPS
+from brf_exp.maths.tuning import (
+    PairRows,
+    RuleSpec,
+    ScoredRule,
+    brf_spec,
+    control_specs,
+    cross_fitted_hit_rates,
+    phase_free_specs,
+    score,
+    untuned_specs,
+)
+
+
+@dataclass(frozen=True)
+class MapVerdict:
+    """Born Rule Fusion under one map: its rule name, contrasts and verdict."""
+
+    map: str
+    rule: str
+    contrasts: list[Contrast]
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class RuleTestResult:
+    """All scored rules by name, and one verdict per map, the primary first."""
+
+    scored: dict[str, ScoredRule]
+    maps: list[MapVerdict]
+
+    @property
+    def primary(self) -> MapVerdict:
+        """The map that decides."""
+        return self.maps[0]
+
+
+def specs_for(rows: PairRows, phase: PhaseConfig, *, all_maps: bool) -> list[RuleSpec]:
+    """The candidate first, then every rival, control and model, and the other maps where asked for."""
+    specs = [brf_spec("brf", phase.name, phase.scale, role="candidate")]
+    specs += phase_free_specs(rows) + untuned_specs(rows) + control_specs(phase.name, phase.scale)
+    if all_maps:
+        specs += [brf_spec(f"brf_{name}", name, None, role="other_map") for name in MAPS if name != phase.name]
+    return specs
+
+
+def score_all(
+    rows: PairRows,
+    phase: PhaseConfig,
+    *,
+    folds: np.ndarray | None,
+    all_maps: bool,
+    on_rule: Callable[[str], None] = lambda name: None,
+) -> dict[str, ScoredRule]:
+    """Every rule's losses, out of sample where `folds` (one per document) are given."""
+    scored = {}
+    for spec in specs_for(rows, phase, all_maps=all_maps):
+        on_rule(spec.name)
+        scored[spec.name] = score(spec, rows, folds=folds)
+    if folds is not None:
+        scored["majority_vote"] = _vote(rows, folds)
+    return scored
+
+
+def _vote(rows: PairRows, folds: np.ndarray) -> ScoredRule:
+    ballot = topk_rules.votes(rows.known)
+    rates = cross_fitted_hit_rates(ballot.agree, ballot.hit, spread(folds, rows.offsets))
+    losses = topk_rules.vote_losses(rows.known, ballot, hit_rate=rates)
+    spec = RuleSpec("majority_vote", "rival", lambda r, p: losses, {})
+    per_fold = []
+    for fold in np.unique(folds):
+        mine = spread(folds, rows.offsets) == fold
+        agreed = rates[mine & ballot.agree]
+        split = rates[mine & ~ballot.agree]
+        per_fold.append(
+            {
+                "hit_rate_agree": float(agreed[0]) if agreed.size else float("nan"),
+                "hit_rate_disagree": float(split[0]) if split.size else float("nan"),
+            }
+        )
+    kept = [{name: value for name, value in fold.items() if value == value} for fold in per_fold]
+    return ScoredRule(spec, losses, tuple(kept))
+
+
+def run_rules(
+    rows: PairRows,
+    phase: PhaseConfig,
+    *,
+    folds: np.ndarray | None,
+    all_maps: bool,
+    gates: Gates,
+    delta_nats: float,
+    evaluation: EvaluationConfig,
+    seed: int,
+    on_rule: Callable[[str], None] = lambda name: None,
+) -> RuleTestResult:
+    """Score every rule, contrast each map's candidate with all references, and decide."""
+    scored = score_all(rows, phase, folds=folds, all_maps=all_maps, on_rule=on_rule)
+    candidates = [("brf", phase.name)]
+    candidates += [(name, name.removeprefix("brf_")) for name, s in scored.items() if s.spec.role == "other_map"]
+    maps = [
+        _decide(name, map_name, scored, rows, gates, delta_nats, evaluation, np.random.default_rng([seed, 41, index]))
+        for index, (name, map_name) in enumerate(candidates)
+    ]
+    return RuleTestResult(scored, maps)
+
+
+def _decide(
+    rule: str,
+    map_name: str,
+    scored: dict[str, ScoredRule],
+    rows: PairRows,
+    gates: Gates,
+    delta_nats: float,
+    evaluation: EvaluationConfig,
+    rng: np.random.Generator,
+) -> MapVerdict:
+    candidate = scored[rule]
+    if candidate.losses.undefined.any():
+        return MapVerdict(map_name, rule, [], Verdict("inconclusive", "undefined fusion"))
+    references = [
+        s for s in scored.values() if s.spec.role not in ("candidate", "other_map") and not s.losses.undefined.any()
+    ]
+    is_rival = [s.spec.role == "rival" for s in references]
+    made = contrasts(
+        candidate,
+        references,
+        known=rows.known,
+        offsets=rows.offsets,
+        rivals=is_rival,
+        confidence_level=evaluation.confidence_level,
+        n_resamples=evaluation.n_resamples,
+        rng=rng,
+    )
+    ends = [
+        RivalEnds(c.reference, c.upper_one_sided, c.lower_simultaneous, c.upper_middle, c.lower_middle)
+        for c, rival in zip(made, is_rival, strict=True)
+        if rival
+    ]
+    return MapVerdict(map_name, rule, made, discrimination_verdict(gates, ends, delta_nats=delta_nats))
+
+
+def worst_detectable(made: MapVerdict) -> float | None:
+    """The smallest gain that would be found against every reference, nats."""
+    found = [c.minimum_detectable_nats for c in made.contrasts]
+    return max(found) if found else None
+
+

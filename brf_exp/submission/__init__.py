@@ -1,0 +1,1 @@
+"""Submissions: files from strangers, checked and turned into captures."""

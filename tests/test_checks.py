@@ -1,0 +1,172 @@
+"""Every value that the config alone shows to be unusable."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from brf_exp import config as c
+from brf_exp.checks import RULES, check
+from brf_exp.errors import ConfigError
+from brf_exp.settings import settings_of
+
+PAIR = c.PairConfig(name="tiny", a="tiny_prose", b="tiny_code")
+HF_PAIR = c.PairConfig(name="hf", a="x")
+# What makes a config whole where the dataclass alone is not.
+WHOLE: dict[type[c.StageConfig], dict[str, Any]] = {
+    c.RunStageConfig: {"pair": PAIR},
+    c.IngestStageConfig: {"submission": "x"},
+    c.ClaimsStageConfig: {"run": "x"},
+    c.ReportStageConfig: {"run": "x"},
+}
+NAN, INF = float("nan"), float("inf")
+POSITIVE = "a finite number above 0"
+NOT_NEGATIVE = "a finite number of at least 0"
+CASES: list[tuple[type[c.StageConfig], str, Any, str]] = [
+    (c.AuditStageConfig, "seed", -1, "at least 0"),
+    (c.AuditStageConfig, "n_distributions", 0, "at least 1"),
+    (c.AuditStageConfig, "vocabulary_size", 1, "at least 2"),
+    (c.CaptureStageConfig, "condition", "odd", "one of none"),
+    (c.RunStageConfig, "condition", "odd", "one of none"),
+    (c.RunStageConfig, "captures", ["a"], "a list of two folders, [A,B]"),
+    (c.CaptureStageConfig, "corpus.name", "web", "one of file, hub, stdlib"),
+    (c.CaptureStageConfig, "corpus.domain", "verse", "one of all, code, prose"),
+    (c.CaptureStageConfig, "corpus.split", "test", "one of all, held_out, train, validation"),
+    (c.CaptureStageConfig, "corpus.max_documents", 0, "at least 1"),
+    (c.CaptureStageConfig, "corpus.max_tokens", 0, "at least 1"),
+    (c.CaptureStageConfig, "corpus.max_document_tokens", 0, "at least 1"),
+    (c.CaptureStageConfig, "capture.k", 1, "at least 2"),
+    (c.CaptureStageConfig, "capture.batch_tokens", 0, "at least 1"),
+    (c.CaptureStageConfig, "capture.min_context_tokens", -1, "at least 0"),
+    (c.CaptureStageConfig, "capture.rows_per_part", 0, "at least 1"),
+    (c.CaptureStageConfig, "capture.device", "tpu", "cpu, cuda, cuda:<number> or mps"),
+    (c.RunStageConfig, "phase.name", "sine", "one of arctan, exponential, linear, quantile, table, tanh"),
+    (c.RunStageConfig, "phase.scale", 0.0, POSITIVE),
+    (c.RunStageConfig, "phase.scale", NAN, POSITIVE),
+    (c.RunStageConfig, "phase.scale", INF, POSITIVE),
+    (c.RunStageConfig, "evaluation.n_folds", 1, "at least 2"),
+    (c.RunStageConfig, "evaluation.delta_nats", -0.1, NOT_NEGATIVE),
+    (c.RunStageConfig, "evaluation.delta_nats", NAN, NOT_NEGATIVE),
+    (c.RunStageConfig, "evaluation.confidence_level", 1.0, "between 0 and 1, both excluded"),
+    (c.RunStageConfig, "evaluation.confidence_level", 0.0, "between 0 and 1, both excluded"),
+    (c.RunStageConfig, "evaluation.n_resamples", 0, "at least 1"),
+    (c.RunStageConfig, "evaluation.n_repairings", 0, "at least 1"),
+    (c.RunStageConfig, "evaluation.n_negative_controls", 0, "at least 1"),
+    (c.RunStageConfig, "evaluation.min_documents", 1, "at least 2"),
+    (c.RunStageConfig, "claims.delta", 1.0, "at least 0 and below 1"),
+    (c.ClaimsStageConfig, "claims.delta", -0.1, "at least 0 and below 1"),
+    (c.TrainStageConfig, "train.tokens", 0, "at least 1"),
+    (c.TrainStageConfig, "train.batch_tokens", 0, "at least 1"),
+    (c.TrainStageConfig, "train.learning_rate", 0.0, POSITIVE),
+    (c.TrainStageConfig, "train.matrix_learning_rate", INF, POSITIVE),
+    (c.TrainStageConfig, "train.warmup_share", 1.5, "between 0 and 1"),
+    (c.TrainStageConfig, "train.weight_decay", -1.0, NOT_NEGATIVE),
+    (c.TrainStageConfig, "train.gradient_clip", 0.0, POSITIVE),
+    (c.TrainStageConfig, "train.n_threads", 0, "at least 1"),
+    (c.TrainStageConfig, "model.recipe.architecture", "rnn", "one of gpt_neox, llama"),
+    (c.TrainStageConfig, "model.recipe.hidden_size", 0, "at least 1"),
+    (c.TrainStageConfig, "model.recipe.hidden_size", 127, "a multiple of `model.recipe.n_heads` (4)"),
+    (c.TrainStageConfig, "model.recipe.intermediate_size", 0, "at least 1"),
+    (c.TrainStageConfig, "model.recipe.n_layers", 0, "at least 1"),
+    (c.TrainStageConfig, "model.recipe.n_heads", 0, "at least 1"),
+    (c.TrainStageConfig, "model.recipe.dropout", 1.0, "at least 0 and below 1"),
+    (c.TrainStageConfig, "model.recipe.context_tokens", 1, "at least 2"),
+    (c.TrainStageConfig, "model.recipe.prose_share", -0.1, "between 0 and 1"),
+    (c.TrainStageConfig, "model.recipe.tokens", 0, "at least 1"),
+    (c.TrainStageConfig, "model.recipe.seed", -1, "at least 0"),
+    (c.IngestStageConfig, "submission", None, "a folder, .zip or .tar.gz with a submission.yaml"),
+    (c.ClaimsStageConfig, "run", None, "a run folder, as printed by `brf-exp run`"),
+    (c.ReportStageConfig, "run", "", "a run folder, as printed by `brf-exp run`"),
+]
+
+
+def _with(node: Any, key: str, value: Any) -> Any:
+    name, _, rest = key.partition(".")
+    return replace(node, **{name: _with(getattr(node, name), rest, value) if rest else value})
+
+
+@pytest.mark.parametrize(("stage", "key", "value", "requirement"), CASES)
+def test_a_value_out_of_range(stage: type[c.StageConfig], key: str, value: Any, requirement: str) -> None:
+    config = _with(stage(**WHOLE.get(stage, {})), key, value)
+    with pytest.raises(ConfigError) as caught:
+        check(config)
+    got = "null" if value is None else repr(value)
+    assert str(caught.value) == f"`{key}` must be {requirement}, got {got}."
+
+
+def test_every_rule_has_a_case() -> None:
+    covered = {(stage, key) for stage, key, _, _ in CASES}
+    for owner, rules in RULES.items():
+        for name in rules:
+            assert any(
+                key.split(".")[-1] == name and _owner(stage, key).__mro__.__contains__(owner) for stage, key in covered
+            ), (owner, name)
+
+
+def _owner(stage: type[c.StageConfig], key: str) -> type:
+    node: Any = stage()
+    for name in key.split(".")[:-1]:
+        node = getattr(node, name)
+    return type(node)
+
+
+@pytest.mark.parametrize("stage", c.STAGES.values())
+def test_the_defaults_pass(stage: type[c.StageConfig]) -> None:
+    whole = {"pair": PAIR} if issubclass(stage, c.AnalysisStageConfig) else WHOLE.get(stage, {})
+    check(stage(**whole))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            c.RunStageConfig(pair=HF_PAIR),
+            "`pair.b` must be a local folder or a hub id for pair=hf, got null.",
+        ),
+        (
+            c.CaptureStageConfig(model=c.ModelConfig(name="hf")),
+            "`model.id` must be a local folder or a hub id for model=hf, got null.",
+        ),
+        (
+            c.TrainStageConfig(model=c.ModelConfig(name="hf", id="x")),
+            "`model` must be an embedded model for `train`, got 'hf'.",
+        ),
+        (
+            c.CaptureStageConfig(corpus=c.CorpusConfig(name="file")),
+            "`corpus.path` must be a .txt, .jsonl, .csv or .parquet file for corpus=file, got null.",
+        ),
+        (
+            c.CaptureStageConfig(corpus=c.CorpusConfig(name="hub")),
+            "`corpus.id` must be a hub dataset id for corpus=hub, got null.",
+        ),
+        (
+            c.RunStageConfig(pair=PAIR, phase=c.PhaseConfig(name="table")),
+            "`phase.table` must be a CSV file of gap,phase for phase=table, got null.",
+        ),
+    ],
+)
+def test_settings_that_need_each_other(config: c.StageConfig, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(config)
+    assert str(caught.value) == message
+
+
+def test_two_captures_or_a_submission_need_no_models() -> None:
+    check(c.CoherenceStageConfig(captures=["a", "b"], pair=c.PairConfig(name="hf")))
+    check(c.CoherenceStageConfig(pair=c.PairConfig(name="mine", submission="x")))
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps", "cuda", "cuda:1"])
+def test_devices(device: str) -> None:
+    check(c.CaptureStageConfig(capture=c.CaptureConfig(device=device)))
+
+
+def test_a_hub_corpus_has_splits_of_its_own() -> None:
+    check(c.CaptureStageConfig(corpus=c.CorpusConfig(name="hub", id="x", split="test")))
+
+
+def test_every_setting_has_a_comment_and_a_requirement() -> None:
+    for stage in c.STAGES.values():
+        for setting in settings_of(stage).values():
+            assert setting.comment
+            assert setting.requirement

@@ -1,0 +1,447 @@
+"""The command line: help without heavy imports, one-line errors, paths as typed, sweeps."""
+
+import json
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import brf_exp
+from brf_exp.cli import main
+from brf_exp.config import STAGES, AnalysisStageConfig, CaptureStageConfig, Split, StageConfig
+from brf_exp.errors import InputError
+from brf_exp.settings import settings_of
+
+HEAVY = ("hydra", "omegaconf", "numpy", "torch", "pyarrow", "pandas", "matplotlib", "transformers")
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[StageConfig]:
+    """Every stage replaced by one that keeps its config; some seeds fail on purpose."""
+    configs: list[StageConfig] = []
+
+    def run(config: StageConfig) -> Path:
+        if config.seed == 7:
+            raise InputError("`seed` must not be 7,\ngot 7.")
+        if config.seed == 8:
+            raise RuntimeError("a bug")
+        if config.seed == 9:
+            raise KeyboardInterrupt
+        if config.seed == 10:
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        configs.append(config)
+        return Path(config.runs_dir) / f"made-{config.seed}"
+
+    for stage in STAGES:
+        module = types.ModuleType(f"brf_exp.stages.{stage}")
+        monkeypatch.setattr(module, "run", run, raising=False)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.chdir(tmp_path)
+    return configs
+
+
+@pytest.fixture
+def compose(seen: list[StageConfig]) -> Callable[..., StageConfig]:
+    """The config a stage is given for a command line."""
+
+    def composed(*arguments: str) -> StageConfig:
+        assert main(arguments) == 0
+        return seen[-1]
+
+    return composed
+
+
+def _ingest(name: str, runs_dir: Path = Path("runs")) -> Path:
+    folder = runs_dir / "submissions" / name
+    folder.mkdir(parents=True)
+    (folder / "pair.json").write_text("{}")
+    return folder.absolute()
+
+
+def _python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+# --- help ---------------------------------------------------------------------------------------------------------
+
+
+def test_alone_it_lists_every_stage_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    for stage, schema in STAGES.items():
+        assert any(line.split() == [stage, *str(schema.__doc__).split()] for line in out.splitlines())
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"brf-exp {brf_exp.__version__}\n"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_shows_every_setting_with_its_comment(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([stage, "--help"]) == 0
+    out = capsys.readouterr().out
+    for setting in settings_of(STAGES[stage]).values():
+        assert setting.comment
+        assert any(line.startswith(f"  {setting.key}=") and line.endswith(setting.comment) for line in out.splitlines())
+
+
+def test_help_shows_options_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["coherence", "-h"]) == 0
+    out = capsys.readouterr().out
+    assert "  pair=gpt2-distilgpt2" in out
+    assert "  phase=tanh" in out
+    assert "  evaluation.split=cross_fit" in out
+    assert "  evaluation.tune=true" in out
+    assert "  proxy=null" in out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--version"], ["run", "--help"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from brf_exp.cli import main; main({}); "
+        "print([name for name in {} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(arguments, HEAVY)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+def test_running_loads_hydra_but_neither_torch_nor_numpy_by_itself() -> None:
+    loaded = _python(
+        "import sys, brf_exp.compose; print([n for n in ('hydra', 'numpy', 'torch', 'pyarrow') if n in sys.modules])"
+    )
+    assert loaded.strip() == "['hydra']"
+
+
+# --- what a stage is given ----------------------------------------------------------------------------------------
+
+
+def test_defaults_come_from_the_dataclasses(compose: Callable[..., StageConfig]) -> None:
+    config = compose("audit")
+    assert config == STAGES["audit"](runs_dir=str(Path("runs").absolute()))
+
+
+@pytest.mark.parametrize("stage", ["run", "coherence", "discriminate"])
+def test_the_tiny_pair_is_the_default(stage: str, compose: Callable[..., StageConfig]) -> None:
+    config = compose(stage)
+    assert isinstance(config, AnalysisStageConfig)
+    assert (config.pair.a, config.pair.b, config.pair.proxy) == ("tiny_prose", "tiny_code", "tiny_mixed")
+    assert config.capture.k == 64
+    assert config.corpus.max_document_tokens == 256
+
+
+def test_the_made_folder_is_the_last_line_and_absolute(
+    compose: Callable[..., StageConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compose("audit", "seed=3", "runs_dir=here")
+    assert capsys.readouterr().out.splitlines()[-1] == str(Path("here/made-3").absolute())
+
+
+def test_a_single_run_writes_nothing_of_its_own(compose: Callable[..., StageConfig], tmp_path: Path) -> None:
+    compose("run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_enums_are_read_by_their_value(compose: Callable[..., StageConfig]) -> None:
+    config = compose("run", "evaluation.split=none", "capture.dtype=bfloat16")
+    assert isinstance(config, AnalysisStageConfig)
+    assert config.evaluation.split is Split.NONE
+    assert config.capture.dtype.value == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a,b",
+        "a=b",
+        "a (1)",
+        "with blank",
+        "it's",
+        'say "x"',
+        "[a]",
+        "{a: b}",
+        "C:\\models\\",
+        "a\\'b",
+        "${oc.env:HOME}",
+        "1e5",
+        "true",
+        "ünï",
+        "#x",
+        "a%b;c&d",
+    ],
+)
+def test_paths_reach_the_stage_as_typed(path: str, compose: Callable[..., StageConfig]) -> None:
+    config = compose("run", "pair=hf", f"pair.a={path}", f"pair.b=x/{path}", f"proxy={path}", f"runs_dir={path}")
+    assert isinstance(config, AnalysisStageConfig)
+    assert (config.pair.a, config.pair.b, config.proxy) == (path, f"x/{path}", path)
+    assert config.runs_dir == str(Path(path).absolute())
+
+
+@pytest.mark.parametrize(("stage", "key"), [("ingest", "submission"), ("claims", "run"), ("report", "run")])
+def test_the_other_path_settings_are_quoted_too(stage: str, key: str, compose: Callable[..., StageConfig]) -> None:
+    assert getattr(compose(stage, f"{key}=a, b=(c)"), key) == "a, b=(c)"
+
+
+def test_a_commit_of_digits_stays_text(compose: Callable[..., StageConfig]) -> None:
+    config = compose("run", "pair.a_revision=12345e7")
+    assert isinstance(config, AnalysisStageConfig)
+    assert config.pair.a_revision == "12345e7"
+
+
+def test_null_is_null(compose: Callable[..., StageConfig]) -> None:
+    config = compose("run", "pair.proxy=null")
+    assert isinstance(config, AnalysisStageConfig)
+    assert config.pair.proxy is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("[a,b]", ["a", "b"]),
+        ("[ a , b ]", ["a", "b"]),
+        ("[]", []),
+        ("[x,1,y=(2)]", ["x,1", "y=(2)"]),
+        ("[x,1,it's]", ["x,1", "it's"]),
+        ("['x,1','b']", ["x,1", "b"]),
+    ],
+)
+def test_two_captures(typed: str, expected: list[str], compose: Callable[..., StageConfig]) -> None:
+    for name in ("x,1", "y=(2)", "it's", "b"):
+        Path(name).mkdir()
+    config = compose("coherence", f"captures={typed}")
+    assert isinstance(config, AnalysisStageConfig)
+    assert config.captures == expected
+
+
+@pytest.mark.parametrize("name", ["texts.jsonl", "some/folder/texts", "a, b=(c).txt", "./plain"])
+def test_a_file_is_a_corpus(name: str, compose: Callable[..., StageConfig]) -> None:
+    config = compose("capture", f"corpus={name}", "corpus.text_column=body")
+    assert isinstance(config, CaptureStageConfig)
+    assert (config.corpus.name, config.corpus.path, config.corpus.text_column) == ("file", name, "body")
+    assert config.corpus.max_document_tokens is None
+
+
+def test_an_existing_file_without_a_suffix_is_a_corpus(compose: Callable[..., StageConfig]) -> None:
+    Path("notes").write_text("text")
+    config = compose("capture", "corpus=notes")
+    assert isinstance(config, CaptureStageConfig)
+    assert config.corpus.path == "notes"
+
+
+def test_an_ingested_submission_is_a_pair(compose: Callable[..., StageConfig]) -> None:
+    folder = _ingest("my-pair", Path("else where"))
+    config = compose("coherence", "pair=my-pair", "runs_dir=else where")
+    assert isinstance(config, AnalysisStageConfig)
+    assert (config.pair.name, config.pair.submission) == ("my-pair", str(folder))
+    assert config.capture.k == 50
+
+
+def test_a_folder_of_own_options(compose: Callable[..., StageConfig], tmp_path: Path) -> None:
+    for group, text in {"pair": "name: mine\na: x\nb: y\n", "experiment": "# @package _global_\nseed: 5\n"}.items():
+        (tmp_path / "own" / group).mkdir(parents=True)
+        (tmp_path / "own" / group / "mine.yaml").write_text(text)
+    config = compose("run", "--config-dir", "own", "pair=mine", "+experiment=mine")
+    assert isinstance(config, AnalysisStageConfig)
+    assert (config.pair.a, config.seed) == ("x", 5)
+
+
+def test_cfg_prints_the_settings_and_runs_nothing(seen: list[StageConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--cfg", "job", "seed=4"]) == 0
+    out = capsys.readouterr().out
+    assert "seed: 4" in out
+    assert "split: cross_fit" in out
+    assert seen == []
+
+
+# --- one line, exit code 2, nothing written -------------------------------------------------------------------------
+
+KEYS_OF_CAPTURE = "batch_tokens, device, dtype, k, min_context_tokens, rows_per_part"
+KEYS_OF_AUDIT = "n_distributions, progress, runs_dir, seed, vocabulary_size"
+PHASES = "arctan, exponential, linear, quantile, table, tanh"
+ERRORS = {
+    "runn": "`stage` must be one of audit, capture, claims, coherence, discriminate, ingest, report, run, train, "
+    "got 'runn'. Did you mean `run`?",
+    "-m run": "`stage` must be one of audit, capture, claims, coherence, discriminate, ingest, report, run, train, "
+    "got '-m'. The stage comes first; `brf-exp` alone lists them.",
+    "run capture.kk=3": f"`capture.kk` must be one of `capture`'s settings ({KEYS_OF_CAPTURE}), got 'kk'. "
+    "Did you mean `capture.k`?",
+    "audit +typo=3": f"`typo` must be one of the settings of `audit` ({KEYS_OF_AUDIT}), got 'typo'. "
+    "`brf-exp audit --help` lists them.",
+    "audit ++sed=3": f"`sed` must be one of the settings of `audit` ({KEYS_OF_AUDIT}), got 'sed'. Did you mean `seed`?",
+    "audit pair=tiny": f"`pair` must be one of the settings of `audit` ({KEYS_OF_AUDIT}), got 'pair'. "
+    "`brf-exp audit --help` lists them.",
+    "audit +x._target_=os.system": "`x._target_` must be a setting of `audit`, got an object to build. Leave it out.",
+    "audit +hydra.callbacks.x._target_=os.system": "`hydra.callbacks.x._target_` must be a setting of `audit`, "
+    "got an object to build. Leave it out.",
+    "audit foo": "`foo` must be of the form key=value, got no `=`.",
+    "audit --config-dir nowhere": "`--config-dir` must be a folder of YAML options, got 'nowhere'.",
+    "run phase=tan": f"`phase` must be one of {PHASES}, got 'tan'. Did you mean `tanh`?",
+    "run phase=arctan,tanh": f"`phase` must be one of {PHASES}, got 'arctan,tanh'. Add -m to run one after the other.",
+    "run -m phase=nope,tanh": f"`phase` must be one of {PHASES}, got 'nope'.",
+    "run corpus=nothing": "`corpus` must be one of file, hub, stdlib, or a file's path, got 'nothing'.",
+    "run evaluation=fast": "`evaluation` must be set by its keys (evaluation.confidence_level, evaluation.controls, "
+    "evaluation.delta_nats, evaluation.min_documents, evaluation.n_folds, evaluation.n_negative_controls, "
+    "evaluation.n_repairings, evaluation.n_resamples, evaluation.split, evaluation.tune), got 'fast'.",
+    "run captures=a": "`captures` must be a list of two folders, [A,B], got 'a'.",
+    "run captures=[a]": "`captures` must be a list of two folders that exist, [A,B], got '[a]'.",
+    "run captures=[a,b,c]": "`captures` must be a list of two folders that exist, [A,B], got '[a,b,c]'.",
+    "run capture.k=many": "`capture.k` must be a whole number, got 'many'.",
+    "run phase.scale=wide": "`phase.scale` must be a number or null, got 'wide'.",
+    "run evaluation.tune=perhaps": "`evaluation.tune` must be true or false, got 'perhaps'.",
+    "run evaluation.split=half": "`evaluation.split` must be one of cross_fit, none, got 'half'.",
+    "run -m seed=1,x": "`seed` must be a whole number, got 'x'.",
+    "run seed=7": "`seed` must not be 7, got 7.",
+    "run seed=10": "`run` must have the package torch, got none. Install it with `pip install 'brf-exp[models]'`.",
+}
+
+
+@pytest.mark.parametrize("command", ERRORS)
+@pytest.mark.usefixtures("seen")
+def test_errors_are_one_line(command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(command.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"brf-exp: {ERRORS[command]}\n"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.usefixtures("seen")
+def test_an_unknown_pair_lists_shipped_and_ingested(capsys: pytest.CaptureFixture[str]) -> None:
+    _ingest("mine")
+    assert main(["run", "pair=mime"]) == 2
+    assert capsys.readouterr().err == (
+        "brf-exp: `pair` must be one of gpt2-distilgpt2, hf, llama-3.2-1b-3b, pythia-410m-1b, pythia-70m-160m, "
+        "qwen2.5-0.5b-1.5b, smollm2-135m-360m, tiny, or an ingested submission (mine), got 'mime'. "
+        "Did you mean `mine`?\n"
+    )
+
+
+@pytest.mark.usefixtures("seen")
+@pytest.mark.parametrize("argument", ["--frob", "--experimental-rerun=x.pickle"])
+def test_an_unknown_flag_is_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", argument]) == 2
+    assert capsys.readouterr().err.startswith(f"brf-exp: `{argument}` must be key=value or one of --cfg, ")
+
+
+@pytest.mark.usefixtures("seen")
+def test_what_hydra_refuses_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "seed=[1"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("brf-exp: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("seen")
+def test_a_key_from_an_own_file_is_refused_by_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "typo.yaml").write_text("# @package _global_\ncapture:\n  kk: 5\n")
+    assert main(["run", "--config-dir=own", "+experiment=typo"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("brf-exp: ")
+    assert "kk" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("seen")
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["audit", "seed=8"])
+
+
+@pytest.mark.usefixtures("seen")
+def test_an_interrupt_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "seed=9"]) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_process_exits_with_the_code() -> None:
+    done = subprocess.run([sys.executable, "-m", "brf_exp", "audit", "sed=1"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("brf-exp: `sed` must be")
+
+
+# --- sweeps -------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_runs_every_combination(seen: list[StageConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    _ingest("mine")
+    assert main(["coherence", "-m", "pair=tiny,mine", "phase=arctan,tanh", "seed=1,2"]) == 0
+    configs = [c for c in seen if isinstance(c, AnalysisStageConfig)]
+    assert {(c.pair.name, c.phase.name, c.seed) for c in configs} == {
+        (pair, phase, seed) for pair in ("tiny", "mine") for phase in ("arctan", "tanh") for seed in (1, 2)
+    }
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 8
+    assert err == ""
+
+
+def test_a_sweep_over_paths(seen: list[StageConfig]) -> None:
+    Path("one, two").mkdir()
+    assert main(["report", "-m", "run=one, two"]) == 0
+    assert main(["report", "--multirun", "run=a b,c=(d)"]) == 0
+    assert [getattr(config, "run", None) for config in seen] == ["one, two", "a b", "c=(d)"]
+
+
+def test_a_sweep_over_files(seen: list[StageConfig]) -> None:
+    assert main(["capture", "-m", "corpus=a.txt,b=(1).csv,stdlib"]) == 0
+    paths = [config.corpus.path for config in seen if isinstance(config, CaptureStageConfig)]
+    assert paths == ["a.txt", "b=(1).csv", None]
+
+
+def test_a_sweep_goes_on_after_a_failure(seen: list[StageConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "-m", "seed=7,1", "n_distributions=5,-1"]) == 2
+    assert [config.seed for config in seen] == [1]
+    err = capsys.readouterr().err.splitlines()
+    assert err == [
+        "brf-exp: [seed=7, n_distributions=5] `seed` must not be 7, got 7.",
+        "brf-exp: [seed=7, n_distributions=-1] `n_distributions` must be at least 1, got -1.",
+        "brf-exp: [seed=1, n_distributions=-1] `n_distributions` must be at least 1, got -1.",
+    ]
+    statuses = [json.loads(path.read_text()) for path in Path("runs/sweeps").glob("audit-*/*/status.json")]
+    assert sorted(status["exit_code"] for status in statuses) == [0, 2, 2, 2]
+
+
+def test_a_bug_in_a_sweep_shows_its_traceback_and_exits_1(
+    seen: list[StageConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["audit", "-m", "seed=8,7,1"]) == 1
+    assert [config.seed for config in seen] == [1]
+    assert "RuntimeError: a bug" in capsys.readouterr().err
+
+
+def test_the_same_sweep_again_has_the_same_folder_and_forgets_old_failures(seen: list[StageConfig]) -> None:
+    command = ["audit", "-m", "seed=1,2"]
+    assert main(command) == 0
+    [folder] = Path("runs/sweeps").iterdir()
+    (folder / "9").mkdir()
+    (folder / "9" / "status.json").write_text('{"exit_code": 2}')
+    assert main(command) == 0
+    assert [path.name for path in Path("runs/sweeps").iterdir()] == [folder.name]
+    assert len(seen) == 4
+
+
+def test_a_sweep_with_joblib_reports_from_its_workers(tmp_path: Path) -> None:
+    pytest.importorskip("joblib")
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    command = ["audit", "-m", "n_distributions=0,-1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    root = str(Path(brf_exp.__file__).resolve().parents[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "brf_exp", *command],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert done.returncode == 2
+    assert sorted(done.stderr.splitlines()) == [
+        "brf-exp: [n_distributions=-1] `n_distributions` must be at least 1, got -1.",
+        "brf-exp: [n_distributions=0] `n_distributions` must be at least 1, got 0.",
+    ]
