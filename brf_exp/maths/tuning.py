@@ -40,18 +40,20 @@ class PairRows:
     offsets: Offsets
     entropies: np.ndarray | None = None
     quantile_phases: np.ndarray | None = None
+    shifted_quantile_phases: np.ndarray | None = None
     table: PhaseTable | None = None
 
 
 LossFunction = Callable[[PairRows, Parameters], RuleLosses]
+CoherenceFunction = Callable[[PairRows, Parameters], np.ndarray]
 
 
 @dataclass(frozen=True)
 class RuleSpec:
     """A rule to be scored: how its loss comes about, what may be tuned, and its part in the verdict.
 
-    `role`: candidate | rival | model | oracle | other_map. `accuracy`: rule name in `fusion.RULES` for bounds of
-    the top-1 accuracy, with the names of the parameters it takes; None where the stage knows it exactly.
+    `role`: candidate | rival | model | oracle | other_map. `coherence`: cos(phase difference) per position for the
+    rules that have phases, None for the others.
     """
 
     name: str
@@ -60,6 +62,7 @@ class RuleSpec:
     defaults: Mapping[str, float]
     candidates: tuple[Parameters, ...] = ()
     tunes_scale: bool = False
+    coherence: CoherenceFunction | None = None
 
 
 def grid(**axes: tuple[float, ...]) -> tuple[Parameters, ...]:
@@ -76,74 +79,88 @@ def _span(lower: float, upper: float) -> tuple[float, ...]:
     return tuple(float(value) for value in np.linspace(lower, upper, BUDGET))
 
 
+WEIGHTS_ONLY = grid(weight=_span(0.02, 0.98))
+
+
 def coherence_of(rows: PairRows, name: str, scale: float | None, *, shifted: bool = False) -> np.ndarray:
     """cos(phi_1 - phi_2) per position under a phase map, (n,)."""
     if name == "quantile":
-        if rows.quantile_phases is None:
+        phi = rows.shifted_quantile_phases if shifted else rows.quantile_phases
+        if phi is None:
             raise ValueError("phase map `quantile` needs the ranks of all gaps")
-        return np.cos(rows.quantile_phases[0] - rows.quantile_phases[1])
+        return np.cos(phi[0] - phi[1])
     gaps = rows.shifted_gaps if shifted else rows.gaps
     # The parametric maps draw nothing at random; the Generator is for `quantile` only.
     unused = np.random.default_rng(0)
-    phi = [phases(name, model, scale=scale, rng=unused, table=rows.table) for model in gaps]
-    return np.cos(phi[0] - phi[1])
+    first, second = (phases(name, model, scale=scale, rng=unused, table=rows.table) for model in gaps)
+    return np.cos(first - second)
 
 
-def brf_spec(name: str, phase: str, scale: float | None, *, role: str, sign: float = 1.0, shifted: bool = False) -> RuleSpec:
-    """Born Rule Fusion under a phase map; scale and weight are tuned where the map has a scale."""
-    has_scale = phase not in ("quantile", "table")
+def coherent_spec(
+    name: str, coherence: CoherenceFunction, *, role: str, defaults: Parameters, candidates: tuple[Parameters, ...]
+) -> RuleSpec:
+    """A rule with phases, given by its cos(phase difference)."""
 
     def losses(rows: PairRows, parameters: Parameters) -> RuleLosses:
-        c = sign * coherence_of(rows, phase, parameters.get("scale"), shifted=shifted)
-        return rules.coherent_losses(rows.known, coherence=c, weight=parameters["weight"])
+        return rules.coherent_losses(rows.known, coherence=coherence(rows, parameters), weight=parameters["weight"])
 
-    if has_scale:
-        candidates = grid(scale_factor=SCALE_FACTORS, weight=WEIGHTS)
-        defaults: Parameters = {"weight": 0.5, "scale": scale or 1.0}
-        return RuleSpec(name, role, losses, defaults, candidates, tunes_scale=True)
-    return RuleSpec(name, role, losses, {"weight": 0.5}, grid(weight=_span(0.02, 0.98)))
+    return RuleSpec(name, role, losses, defaults, candidates, "scale" in defaults, coherence)
 
 
-def phase_free_specs(rows: PairRows) -> list[RuleSpec]:
+def brf_spec(
+    name: str, phase: str, scale: float | None, *, role: str, sign: float = 1.0, shifted: bool = False
+) -> RuleSpec:
+    """Born Rule Fusion under a phase map; scale and weight are tuned where the map has a scale."""
+
+    def coherence(rows: PairRows, parameters: Parameters) -> np.ndarray:
+        return sign * coherence_of(rows, phase, parameters.get("scale"), shifted=shifted)
+
+    if phase in ("quantile", "table"):
+        return coherent_spec(name, coherence, role=role, defaults={"weight": 0.5}, candidates=WEIGHTS_ONLY)
+    defaults = {"weight": 0.5, "scale": scale or 1.0}
+    candidates = grid(scale_factor=SCALE_FACTORS, weight=WEIGHTS)
+    return coherent_spec(name, coherence, role=role, defaults=defaults, candidates=candidates)
+
+
+def phase_free_specs() -> list[RuleSpec]:
     """Every tuned rule without phases: the rivals."""
-    known = RuleSpec
-    specs = [
-        known(
+    return [
+        RuleSpec(
             "linear",
             "rival",
             lambda r, p: rules.linear_losses(r.known, weight=p["weight"]),
             {"weight": 0.5},
             grid(weight=_span(0.02, 0.98)),
         ),
-        known(
+        RuleSpec(
             "log_linear",
             "rival",
             lambda r, p: rules.log_linear_losses(r.known, weight=p["weight"]),
             {"weight": 0.5},
             grid(weight=_span(0.16, 0.84)),
         ),
-        known(
+        RuleSpec(
             "power_mean",
             "rival",
             lambda r, p: rules.power_mean_losses(r.known, order=p["order"], weight=p["weight"]),
             {"order": 0.5, "weight": 0.5},
             grid(order=ORDERS, weight=WEIGHTS),
         ),
-        known(
+        RuleSpec(
             "lin_log_mixture",
             "rival",
             lambda r, p: rules.lin_log_losses(r.known, mixture=p["mixture"], weight=p["weight"]),
             {"mixture": 0.5, "weight": 0.5},
             grid(mixture=MIXTURES, weight=WEIGHTS),
         ),
-        known(
+        RuleSpec(
             "constant_coherence",
             "rival",
             lambda r, p: rules.coherent_losses(r.known, coherence=p["coherence"], weight=p["weight"]),
             {"coherence": 0.0, "weight": 0.5},
             grid(coherence=COHERENCES, weight=WEIGHTS),
         ),
-        known(
+        RuleSpec(
             "product",
             "rival",
             lambda r, p: rules.product_losses(r.known, exponent=p["exponent"]),
@@ -151,7 +168,6 @@ def phase_free_specs(rows: PairRows) -> list[RuleSpec]:
             grid(exponent=_span(1.0, 2.0)),
         ),
     ]
-    return specs
 
 
 def untuned_specs(rows: PairRows) -> list[RuleSpec]:
@@ -175,22 +191,18 @@ def untuned_specs(rows: PairRows) -> list[RuleSpec]:
 def control_specs(phase: str, scale: float | None) -> list[RuleSpec]:
     """Phase controls, tuned like the candidate: zero, shifted, flipped and random phases."""
 
-    def constant(rows: PairRows, parameters: Parameters) -> RuleLosses:
-        return rules.coherent_losses(rows.known, coherence=1.0, weight=parameters["weight"])
+    def random(rows: PairRows, parameters: Parameters) -> np.ndarray:
+        return rows.random_coherence
 
-    def random(rows: PairRows, parameters: Parameters) -> RuleLosses:
-        c = rows.random_coherence
-        return rules.coherent_losses(rows.known, coherence=c, weight=parameters["weight"])
+    def one(rows: PairRows, parameters: Parameters) -> np.ndarray:
+        return np.ones(rows.offsets[-1])
 
-    weights_only = grid(weight=_span(0.02, 0.98))
-    controls = [
-        RuleSpec("brf_zero", "rival", constant, {"weight": 0.5}, weights_only),
+    return [
+        coherent_spec("brf_zero", one, role="rival", defaults={"weight": 0.5}, candidates=WEIGHTS_ONLY),
         brf_spec("brf_flipped", phase, scale, role="rival", sign=-1.0),
-        RuleSpec("brf_uniform", "rival", random, {"weight": 0.5}, weights_only),
+        coherent_spec("brf_uniform", random, role="rival", defaults={"weight": 0.5}, candidates=WEIGHTS_ONLY),
+        brf_spec("brf_shifted", phase, scale, role="rival", shifted=True),
     ]
-    if phase not in ("quantile", "table"):
-        controls.append(brf_spec("brf_shifted", phase, scale, role="rival", shifted=True))
-    return controls
 
 
 @dataclass(frozen=True)
@@ -200,6 +212,19 @@ class ScoredRule:
     spec: RuleSpec
     losses: RuleLosses
     parameters: tuple[Parameters, ...]
+
+
+def scored_coherence(scored: ScoredRule, rows: PairRows, folds: np.ndarray | None) -> np.ndarray | None:
+    """cos(phase difference) per position as the rule was scored, each fold with its own scale; None without phases."""
+    if scored.spec.coherence is None:
+        return None
+    if folds is None or len(scored.parameters) == 1:
+        return scored.spec.coherence(rows, scored.parameters[0])
+    fold_of_row = spread(folds, rows.offsets)
+    values = np.empty(fold_of_row.size)
+    for fold, parameters in enumerate(scored.parameters):
+        values[fold_of_row == fold] = scored.spec.coherence(rows, parameters)[fold_of_row == fold]
+    return values
 
 
 def score(

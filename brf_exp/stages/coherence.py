@@ -46,7 +46,7 @@ def coherence_of(config: CoherenceStageConfig, inputs: PairInputs, folder: Path 
     determines = {
         "schema": COHERENCE_SCHEMA,
         "inputs": inputs.identity(),
-        "phase": _phase_identity(config.phase),
+        "phase": phase_identity(config.phase),
         "evaluation": asdict(config.evaluation),
         "delta": config.claims.delta,
         "seed": config.seed,
@@ -74,7 +74,7 @@ def is_done(folder: Path, key: str) -> bool:
     return path.is_file() and (folder / RESULTS).is_file() and read_json(path)["key"] == key
 
 
-def _phase_identity(phase: PhaseConfig) -> dict[str, Any]:
+def phase_identity(phase: PhaseConfig) -> dict[str, Any]:
     table = load_table(phase)
     values = None if table is None else [table.gaps.tolist(), table.phases_rad.tolist()]
     return {"name": phase.name, "scale": phase.scale, "table": values}

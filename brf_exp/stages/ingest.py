@@ -2,8 +2,9 @@
 
 import contextlib
 import hashlib
-import logging
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,6 @@ from brf_exp.submission.tables import BLOCK_BYTES, open_unpacked
 from brf_exp.submission.texts import FILE_NAME as TEXTS
 from brf_exp.submission.texts import check_texts, read_text_lengths
 
-logger = logging.getLogger(__name__)
-
 
 def run(config: IngestStageConfig) -> Path:
     """Import a submission; returns `<runs_dir>/submissions/<name>`.
@@ -32,7 +31,7 @@ def run(config: IngestStageConfig) -> Path:
     Raises
     ------
     ConfigError
-        Where no submission is given.
+        Where no submission is given, or `runs_dir` cannot be written to.
     InputError
         Where the submission cannot be used, or the name is taken and `replace` is not set.
     """
@@ -47,10 +46,18 @@ def run(config: IngestStageConfig) -> Path:
         final = Path(config.runs_dir).resolve() / "submissions" / description.name
         if _is_there(final, content, replace=config.replace):
             return final
+        _require_writable(final, config.runs_dir)
         _warn_of_ignored(tables)
         with _nothing_left_behind(final), runs.locked(final), runs.building(final) as building:
             _import(building, folder, description, tables, content)
         return final
+
+
+def _require_writable(final: Path, runs_dir: str) -> None:
+    """The folders that are there already can be written to."""
+    there = next(parent for parent in final.parents if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(f"`runs_dir` must be a folder that can be written to, got {runs_dir!r}. Choose another.")
 
 
 def _refuse_links(folder: Path) -> None:
@@ -96,10 +103,10 @@ def _is_there(final: Path, content: str, *, replace: bool) -> bool:
 
 
 def _warn_of_ignored(tables: list[Table]) -> None:
-    """One warning that names the columns nobody reads."""
+    """One line on stderr that names the columns nobody reads."""
     ignored = [f"{listed(table.layout.ignored)} in {table.source.place}" for table in tables if table.layout.ignored]
     if ignored:
-        logger.warning("Ignored columns that are not read: %s.", "; ".join(ignored))
+        print(f"brf-exp: ignored columns that are not read: {'; '.join(ignored)}.", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from brf_exp.maths.tuning import (
     cross_fitted_hit_rates,
     phase_free_specs,
     score,
+    scored_coherence,
     untuned_specs,
 )
 
@@ -36,9 +37,10 @@ class MapVerdict:
 
 @dataclass(frozen=True)
 class RuleTestResult:
-    """All scored rules by name, and one verdict per map, the primary first."""
+    """All scored rules by name, cos(phase difference) of those with phases, one verdict per map, the primary first."""
 
     scored: dict[str, ScoredRule]
+    coherences: dict[str, np.ndarray]
     maps: list[MapVerdict]
 
     @property
@@ -50,7 +52,7 @@ class RuleTestResult:
 def specs_for(rows: PairRows, phase: PhaseConfig, *, all_maps: bool) -> list[RuleSpec]:
     """The candidate first, then every rival, control and model, and the other maps where asked for."""
     specs = [brf_spec("brf", phase.name, phase.scale, role="candidate")]
-    specs += phase_free_specs(rows) + untuned_specs(rows) + control_specs(phase.name, phase.scale)
+    specs += phase_free_specs() + untuned_specs(rows) + control_specs(phase.name, phase.scale)
     if all_maps:
         specs += [brf_spec(f"brf_{name}", name, None, role="other_map") for name in MAPS if name != phase.name]
     return specs
@@ -114,7 +116,8 @@ def run_rules(
         _decide(name, map_name, scored, rows, gates, delta_nats, evaluation, np.random.default_rng([seed, 41, index]))
         for index, (name, map_name) in enumerate(candidates)
     ]
-    return RuleTestResult(scored, maps)
+    found = {name: scored_coherence(s, rows, folds) for name, s in scored.items()}
+    return RuleTestResult(scored, {name: c for name, c in found.items() if c is not None}, maps)
 
 
 def _decide(
@@ -152,9 +155,10 @@ def _decide(
     return MapVerdict(map_name, rule, made, discrimination_verdict(gates, ends, delta_nats=delta_nats))
 
 
-def worst_detectable(made: MapVerdict) -> float | None:
-    """The smallest gain that would be found against every reference, nats."""
-    found = [c.minimum_detectable_nats for c in made.contrasts]
-    return max(found) if found else None
-
-
+def detectable_against_best(result: RuleTestResult) -> float | None:
+    """The gain that would be found with 80 % power against the best rival, nats."""
+    rivals = [c for c in result.primary.contrasts if result.scored[c.reference].spec.role == "rival"]
+    if not rivals:
+        return None
+    best = min(rivals, key=lambda c: float(result.scored[c.reference].losses.middle.mean()))
+    return best.minimum_detectable_nats

@@ -66,7 +66,8 @@ def _train(
         n_tokens = tiny.fit(model, tokenizer, documents, recipe, train, on_progress=_follow(on_tokens, losses))
     seconds = time.monotonic() - started
     with quiet():
-        model.half().save_pretrained(folder)
+        half: Any = model.half  # half the bytes in the package, and as good: bits per byte move in the fifth digit
+        half().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return {
         "n_parameters": n_parameters,

@@ -72,7 +72,7 @@ def test_whole_vocabulary_sums_to_one(tiny_folder: Path) -> None:
     p = np.exp(scores.logits.astype(np.float64) - scores.logsumexp[:, None])
     np.testing.assert_allclose(p.sum(axis=1), 1.0, atol=1e-12)
     np.testing.assert_allclose(scores.entropy, -(p * np.log(p)).sum(axis=1), rtol=1e-6)
-    assert p.std() > 0.01  # the model is not uniform, so the comparison says something
+    assert (p[:, 0] > 10 * p[:, -1]).all()  # the model is not uniform, so the comparison says something
     position = np.arange(len(p))
     rank = scores.target_rank
     np.testing.assert_array_equal(scores.ids[position, rank - 1], sequences_of(loaded, TEXT[:100])[0][1:])

@@ -1,7 +1,6 @@
 """Sound submissions: what is read back is what was dumped, in every format it may come in."""
 
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ import pandas as pd
 import pytest
 
 from brf_exp.config import IngestStageConfig
-from brf_exp.errors import InputError
+from brf_exp.errors import ConfigError, InputError
 from brf_exp.stages.ingest import run
 from brf_exp.storage.captures import Capture, open_capture, sha256_of
 from brf_exp.storage.runs import read_json
@@ -187,6 +186,18 @@ def test_temperature_without_the_logsumexp_allows_coherence_only(submission: Sub
     assert not {"logsumexp", "target_logit"} & set(captures(folder)["b"].columns)
 
 
+def test_log_probabilities_at_a_temperature_have_no_known_logsumexp(submission: Submission, tmp_path: Path) -> None:
+    for key in submission.tables:
+        submission.description["models"][key] |= {"value_kind": "logprob", "temperature": 2.0}
+        values = {"target_logprob": -4.0, "logprob_1": -1.0, "logprob_2": -2.5}
+        submission.tables[key] = submission.rows.assign(**values)
+    folder = ingest(submission.write(), tmp_path / "runs")
+    capture = captures(folder)["a"]
+    assert capture.columns == ("doc_id", "position", "token_id", "logit_1", "logit_2")
+    np.testing.assert_array_equal(capture.read_matrix(["logit_1", "logit_2"]), [[-2.0, -5.0]] * 7)
+    assert "no logsumexp at temperature 1" in read_json(folder / "pair.json")["stages"]["reason"]
+
+
 def test_the_smallest_csv(submission: Submission, tmp_path: Path) -> None:
     submission.tables = {
         key: pd.DataFrame({"position": [0, 1, 2, 0, 3, 3], "logit_1": 2.5, "logit_2": [1.0, 0.5, 2.5, -1, 0, 0]})
@@ -243,16 +254,15 @@ def test_a_byte_order_mark_blanks_and_line_ends_do_not_matter(submission: Submis
 
 
 def test_unknown_columns_give_one_warning(
-    submission: Submission, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    submission: Submission, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = part_hashes(ingest(submission.write(), tmp_path / "runs"))
     submission.tables["a"].insert(0, "", range(7))
     submission.tables["b"].insert(3, "note", "x")
-    with caplog.at_level(logging.WARNING):
-        folder = ingest(submission.write(), tmp_path / "other-runs")
-    assert [record.getMessage() for record in caplog.records] == [
-        "Ignored columns that are not read: (unnamed) in a.csv; note in b.csv."
-    ]
+    capsys.readouterr()
+    folder = ingest(submission.write(), tmp_path / "other-runs")
+    expected_line = "brf-exp: ignored columns that are not read: (unnamed) in a.csv; note in b.csv.\n"
+    assert capsys.readouterr() == ("", expected_line)
     assert part_hashes(folder) == expected
 
 
@@ -321,6 +331,13 @@ def test_three_models(submission: Submission, tmp_path: Path) -> None:
     folder = ingest(submission.write(), tmp_path / "runs")
     assert list(captures(folder)) == ["a", "b", "c"]
     assert read_json(folder / "pair.json")["shared_ids"] is True
+
+
+def test_runs_dir_is_a_folder(submission: Submission, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="^`runs_dir` must be a folder that can be written to, got "):
+        ingest(submission.write(), tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "x"
 
 
 def test_the_import_needs_no_torch() -> None:

@@ -1,0 +1,143 @@
+"""Stage `discriminate`: the Cross-Term Discrimination Test of a pair, against every rule and control."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brf_exp.config import DiscriminateStageConfig, Split
+from brf_exp.errors import ConfigError, StatisticalError
+from brf_exp.maths.decisions import Gates
+from brf_exp.maths.documents import assign_folds
+from brf_exp.maths.phases import MAPS, circular_shift
+from brf_exp.maths.topk import known_tokens
+from brf_exp.maths.tuning import PairRows
+from brf_exp.stages import progress
+from brf_exp.stages.coherence import is_done, load_table, phase_identity
+from brf_exp.stages.controls import controls_state, discrimination_controls, shape_of
+from brf_exp.stages.discrimination_results import (
+    DISCRIMINATION_SCHEMA,
+    discrimination_summary,
+    discrimination_tables,
+)
+from brf_exp.stages.pairs import PairInputs, resolve_pair
+from brf_exp.stages.phase_test import phases_of, scale_of
+from brf_exp.stages.rule_test import run_rules
+from brf_exp.storage.captures import Capture
+from brf_exp.storage.runs import MANIFEST, RESULTS, building, content_key, locked, manifest, stage_folder, write_json
+from brf_exp.storage.schema import DISCRIMINATION_COLUMNS
+from brf_exp.storage.tables import write_table
+
+
+def run(config: DiscriminateStageConfig) -> Path:
+    """Run the stage; the folder of its results."""
+    return discrimination_of(config, resolve_pair(config))
+
+
+def discrimination_of(config: DiscriminateStageConfig, inputs: PairInputs, folder: Path | None = None) -> Path:
+    """Test a pair that is already resolved; `folder` overrides where the results go."""
+    evaluation = config.evaluation
+    if evaluation.split is Split.NONE and evaluation.tune:
+        raise ConfigError("`evaluation.tune` must be false with evaluation.split=none. Add evaluation.tune=false.")
+    for capture in inputs.captures:
+        capture.require([*DISCRIMINATION_COLUMNS, "id_1"], purpose="discriminate")
+    determines = {
+        "schema": DISCRIMINATION_SCHEMA,
+        "inputs": inputs.identity(),
+        "phase": phase_identity(config.phase),
+        "evaluation": asdict(evaluation),
+        "seed": config.seed,
+    }
+    key = content_key(determines)
+    final = folder or stage_folder(Path(config.runs_dir), "discriminate", inputs.name, key)
+    with locked(final):
+        if is_done(final, key):
+            return final
+        try:
+            results, tables = _test(config, inputs)
+        except ValueError as error:
+            raise StatisticalError(f"`{inputs.name}` cannot be tested for discrimination: {error}.") from error
+        with building(final) as partial:
+            write_json(partial / RESULTS, results)
+            for name, columns in tables.items():
+                write_table(partial / f"{name}.parquet", columns)
+            write_json(partial / MANIFEST, manifest(stage="discriminate", key=key, determines=determines))
+    return final
+
+
+def _log_p(capture: Capture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids (n, k), their log-probabilities, and the realised token's (n,)."""
+    ids, logits = capture.top_k()
+    rows = capture.read(["logsumexp", "target_logit"])
+    normaliser = rows["logsumexp"]
+    return ids, logits.astype(np.float64) - normaliser[:, None], rows["target_logit"] - normaliser
+
+
+def pair_rows(inputs: PairInputs, config: DiscriminateStageConfig) -> PairRows:
+    """Everything the rules are scored on."""
+    gaps, offsets = inputs.gaps(), inputs.documents.offsets
+    (ids_a, log_p_a, target_a), (ids_b, log_p_b, target_b) = (_log_p(capture) for capture in inputs.captures)
+    known = known_tokens(
+        (ids_a, ids_b),
+        (log_p_a, log_p_b),
+        target_ids=inputs.captures[0].read(["token_id"])["token_id"],
+        target_log_p=np.stack([target_a, target_b]),
+    )
+    rng = np.random.default_rng([config.seed, 101])
+    ranks = phases_of("quantile", gaps, None, None, config.seed)
+    entropies = None
+    if all("entropy" in capture.columns for capture in inputs.captures):
+        entropies = np.stack([c.read(["entropy"])["entropy"].astype(np.float64) for c in inputs.captures])
+    return PairRows(
+        known=known,
+        gaps=gaps,
+        shifted_gaps=np.stack([circular_shift(row, offsets, rng) for row in gaps]),
+        random_coherence=np.cos(rng.uniform(0, 2 * np.pi, gaps.shape[1])),
+        offsets=offsets,
+        entropies=entropies,
+        quantile_phases=ranks,
+        shifted_quantile_phases=np.stack([circular_shift(row, offsets, rng) for row in ranks]),
+        table=load_table(config.phase),
+    )
+
+
+def _test(config: DiscriminateStageConfig, inputs: PairInputs) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    evaluation, seed = config.evaluation, config.seed
+    with progress.steps("discriminate", 16 + len(MAPS), enabled=config.progress) as step:
+        step("align top-k")
+        rows = pair_rows(inputs, config)
+        controls = None
+        if evaluation.controls and evaluation.tune:
+            step("planted controls")
+            controls = discrimination_controls(
+                shape_of(rows.gaps, rows.offsets, seed),
+                delta_nats=evaluation.delta_nats,
+                evaluation=evaluation,
+                seed=seed,
+                runs_dir=Path(config.runs_dir),
+            )
+        doc_ids = inputs.documents.doc_ids
+        folds = assign_folds(doc_ids, evaluation.n_folds, seed) if evaluation.tune else None
+        gates = Gates(
+            n_documents=len(doc_ids),
+            min_documents=evaluation.min_documents,
+            controls=controls_state(controls),
+            failed="" if evaluation.tune else "not tuned",
+        )
+        phase = config.phase
+        if folds is None:
+            phase = type(phase)(phase.name, scale_of(phase.name, rows.gaps, phase.scale), phase.table)
+        result = run_rules(
+            rows,
+            phase,
+            folds=folds,
+            all_maps=True,
+            gates=gates,
+            delta_nats=evaluation.delta_nats,
+            evaluation=evaluation,
+            seed=seed,
+            on_rule=step,
+        )
+    summary = discrimination_summary(inputs, config, rows, result, gates=gates, controls=controls, folds=folds)
+    return summary, discrimination_tables(rows, result)
