@@ -16,21 +16,11 @@ from brf_exp.maths.phases import MAPS, PhaseTable, normal_scores, tie_fraction
 from brf_exp.stages import progress
 from brf_exp.stages.controls import coherence_controls, controls_state, shape_of
 from brf_exp.stages.covariates import covariates
+from brf_exp.stages.finish import finish, is_done
 from brf_exp.stages.pairs import PairInputs, resolve_pair
 from brf_exp.stages.phase_test import Covariates, MapResult, Residuals, is_robust, residuals, run_map
 from brf_exp.stages.sentences import coherence_sentence, scope
-from brf_exp.storage.runs import (
-    MANIFEST,
-    RESULTS,
-    building,
-    content_key,
-    locked,
-    manifest,
-    read_json,
-    stage_folder,
-    write_json,
-)
-from brf_exp.storage.tables import write_table
+from brf_exp.storage.runs import content_key, locked, stage_folder
 
 COHERENCE_SCHEMA = 1
 N_PSEUDO_DOCUMENTS = 20
@@ -60,18 +50,8 @@ def coherence_of(config: CoherenceStageConfig, inputs: PairInputs, folder: Path 
             results, tables = _test(config, inputs)
         except ValueError as error:
             raise StatisticalError(f"`{inputs.name}` cannot be tested for coherence: {error}.") from error
-        with building(final) as partial:
-            write_json(partial / RESULTS, results)
-            for name, columns in tables.items():
-                write_table(partial / f"{name}.parquet", columns)
-            write_json(partial / MANIFEST, manifest(stage="coherence", key=key, determines=determines))
+        finish(final, stage="coherence", key=key, determines=determines, results=results, tables=tables)
     return final
-
-
-def is_done(folder: Path, key: str) -> bool:
-    """Does a folder hold whole results made under this key?"""
-    path = folder / MANIFEST
-    return path.is_file() and (folder / RESULTS).is_file() and read_json(path)["key"] == key
 
 
 def phase_identity(phase: PhaseConfig) -> dict[str, Any]:

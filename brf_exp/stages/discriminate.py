@@ -14,20 +14,20 @@ from brf_exp.maths.phases import MAPS, circular_shift
 from brf_exp.maths.topk import known_tokens
 from brf_exp.maths.tuning import PairRows
 from brf_exp.stages import progress
-from brf_exp.stages.coherence import is_done, load_table, phase_identity
+from brf_exp.stages.coherence import load_table, phase_identity
 from brf_exp.stages.controls import controls_state, discrimination_controls, shape_of
 from brf_exp.stages.discrimination_results import (
     DISCRIMINATION_SCHEMA,
     discrimination_summary,
     discrimination_tables,
 )
+from brf_exp.stages.finish import finish, is_done
 from brf_exp.stages.pairs import PairInputs, resolve_pair
 from brf_exp.stages.phase_test import phases_of, scale_of
 from brf_exp.stages.rule_test import run_rules
 from brf_exp.storage.captures import Capture
-from brf_exp.storage.runs import MANIFEST, RESULTS, building, content_key, locked, manifest, stage_folder, write_json
+from brf_exp.storage.runs import content_key, locked, stage_folder
 from brf_exp.storage.schema import DISCRIMINATION_COLUMNS
-from brf_exp.storage.tables import write_table
 
 
 def run(config: DiscriminateStageConfig) -> Path:
@@ -58,11 +58,7 @@ def discrimination_of(config: DiscriminateStageConfig, inputs: PairInputs, folde
             results, tables = _test(config, inputs)
         except ValueError as error:
             raise StatisticalError(f"`{inputs.name}` cannot be tested for discrimination: {error}.") from error
-        with building(final) as partial:
-            write_json(partial / RESULTS, results)
-            for name, columns in tables.items():
-                write_table(partial / f"{name}.parquet", columns)
-            write_json(partial / MANIFEST, manifest(stage="discriminate", key=key, determines=determines))
+        finish(final, stage="discriminate", key=key, determines=determines, results=results, tables=tables)
     return final
 
 

@@ -12,9 +12,10 @@ from brf_exp.maths.documents import document_sums, positions_within
 from brf_exp.maths.fusion import mixture_share
 from brf_exp.maths.resampling import ratio_test
 from brf_exp.maths.topk_rules import coherent_losses
-from brf_exp.maths.tuning import PairRows, ScoredRule
+from brf_exp.maths.tuning import PairRows, ScoredRule, coherence_of
 from brf_exp.stages.accuracy import accuracies
 from brf_exp.stages.pairs import PairInputs
+from brf_exp.stages.phase_test import scale_of
 from brf_exp.stages.rule_test import MapVerdict, RuleTestResult, detectable_against_best
 from brf_exp.stages.sentences import discrimination_sentence, scope
 
@@ -114,12 +115,18 @@ def _below_minimum(rows: PairRows, result: RuleTestResult) -> dict[str, Any]:
 
 
 def _agreement(rows: PairRows, result: RuleTestResult, config: DiscriminateStageConfig) -> dict[str, Any]:
-    """Share of positions with cos < 0, where agreement is suppressed, with its document-level interval."""
-    negative = (result.coherences["brf"] < 0).astype(np.float64)
+    """Share of positions with cos < 0, where agreement is suppressed, with its document-level interval.
+
+    At the map's own scale (the one set, else the pooled median gap). Tuning may shrink the phases to almost
+    nothing, so the share at the tuned scales is shown beside it.
+    """
+    scale = scale_of(config.phase.name, rows.gaps, config.phase.scale)
+    negative = (coherence_of(rows, config.phase.name, scale) < 0).astype(np.float64)
     lengths = np.diff(rows.offsets)
     share = float(negative.mean())
+    shares = {"negative_share": share, "negative_share_tuned": float((result.coherences["brf"] < 0).mean())}
     if lengths.size < 2 or share in (0.0, 1.0):
-        return {"negative_share": share, "interval": None}
+        return {**shares, "interval": None}
     test = ratio_test(
         document_sums(negative, rows.offsets),
         lengths,
@@ -127,7 +134,7 @@ def _agreement(rows: PairRows, result: RuleTestResult, config: DiscriminateStage
         n_resamples=config.evaluation.n_resamples,
         rng=np.random.default_rng([config.seed, 111]),
     )
-    return {"negative_share": share, "interval": list(test.interval)}
+    return {**shares, "interval": list(test.interval)}
 
 
 def discrimination_tables(rows: PairRows, result: RuleTestResult) -> dict[str, dict[str, Any]]:
