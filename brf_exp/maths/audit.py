@@ -1,6 +1,7 @@
 """Structural properties of fusion rules, evaluated on random distributions rather than asserted."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def draw_sample(n: int, vocabulary_size: int, rng: np.random.Generator) -> Sampl
 
 
 def _apply(rule: str, log_p: np.ndarray, phases_rad: np.ndarray) -> Fused:
-    parameters: dict[str, object] = dict(SHOWN_AT.get(rule, {}))
+    parameters: dict[str, Any] = dict(SHOWN_AT.get(rule, {}))
     if RULES[rule].uses_phases:
         parameters["phases_rad"] = phases_rad
     return fuse(rule, log_p, **parameters)
@@ -181,5 +182,3 @@ def _right_angle(phi: np.ndarray) -> np.ndarray:
 
 def _largest(left: np.ndarray, right: np.ndarray) -> float:
     return float(np.abs(left - right).max())
-
-

@@ -117,6 +117,4 @@ def partial_rank_correlation(
     """Mean product of the standardised ranks of two models' residual scores, tested by document; (2, n) in."""
     ranks = np.stack([stats.zscore(stats.rankdata(row)) for row in residuals])
     sums = document_sums(ranks[0] * ranks[1], offsets)
-    return ratio_test(
-        sums, np.diff(offsets), confidence_level=confidence_level, n_resamples=n_resamples, rng=rng
-    )
+    return ratio_test(sums, np.diff(offsets), confidence_level=confidence_level, n_resamples=n_resamples, rng=rng)

@@ -49,6 +49,7 @@ class PhaseTable:
             raise ValueError("the gaps of a phase table must increase from row to row")
 
     def __call__(self, gaps: np.ndarray) -> np.ndarray:
+        """Phases (radians) at the given gaps."""
         return np.interp(gaps, self.gaps, self.phases_rad)
 
 

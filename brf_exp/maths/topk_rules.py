@@ -55,7 +55,12 @@ def _along_overlap(known: KnownTokens, a: Any, k: Any, u: Any, v: Any) -> RuleLo
     smallest = np.minimum(a + k * known.overlap[0], a + k * known.overlap[1])
     empty_pool = (v > 0) & (known.overlap[0] < fusion.MIN_NORMALISER)
     undefined = (smallest < fusion.MIN_NORMALISER) | ((u <= 0) & (v <= 0)) | empty_pool
-    return RuleLosses(np.sort(_loss_at(coefficients, known.overlap), axis=0), coefficients, undefined)
+    return RuleLosses(_ordered(_loss_at(coefficients, known.overlap)), coefficients, undefined)
+
+
+def _ordered(ends: np.ndarray) -> np.ndarray:
+    """Two rows as (smaller, larger)."""
+    return np.stack([np.minimum(ends[0], ends[1]), np.maximum(ends[0], ends[1])])
 
 
 def _weights(weight: float) -> np.ndarray:
@@ -109,9 +114,7 @@ def product_losses(known: KnownTokens, *, exponent: float = 1.0) -> RuleLosses:
     numerator = exponent * 0.5 * known.target.sum(axis=0)
     inside = fusion.product_numerator(known.shared, _weights(0.5), exponent=exponent).sum(axis=1)
     own = [rows.max(axis=1) for rows in known.own]
-    largest = 0.5 * np.maximum(
-        np.maximum(own[0] + known.cap[1], own[1] + known.cap[0]), known.cap[0] + known.cap[1]
-    )
+    largest = 0.5 * np.maximum(np.maximum(own[0] + known.cap[1], own[1] + known.cap[0]), known.cap[0] + known.cap[1])
     with np.errstate(invalid="ignore"):
         theta = np.where(np.isneginf(largest), 0.0, np.exp(largest))
     tail = theta ** (exponent - 1) * np.sqrt(known.remainder[0] * known.remainder[1])
@@ -257,7 +260,7 @@ def difference_bounds(known: KnownTokens, candidate: RuleLosses, reference: Rule
     if candidate.coefficients is None or reference.coefficients is None:
         return np.stack([candidate.bounds[0] - reference.bounds[1], candidate.bounds[1] - reference.bounds[0]])
     if not (_mixed(candidate.coefficients) or _mixed(reference.coefficients)):
-        return np.sort(candidate.at(known.overlap) - reference.at(known.overlap), axis=0)
+        return _ordered(candidate.at(known.overlap) - reference.at(known.overlap))
     lower, upper = known.overlap
     points = lower + (upper - lower) * np.linspace(0, 1, PIECES + 1)[:, None]
     first, second = candidate.at(points), reference.at(points)

@@ -183,8 +183,9 @@ def untuned_specs(rows: PairRows) -> list[RuleSpec]:
         fixed("route_gap", "rival", lambda r: rules.routed_losses(r.known, confidence=r.gaps)),
         fixed("oracle", "oracle", lambda r: rules.oracle_losses(r.known)),
     ]
-    if rows.entropies is not None:
-        specs.append(fixed("route_entropy", "rival", lambda r: rules.routed_losses(r.known, confidence=-r.entropies)))
+    entropies = rows.entropies
+    if entropies is not None:
+        specs.append(fixed("route_entropy", "rival", lambda r: rules.routed_losses(r.known, confidence=-entropies)))
     return specs
 
 
@@ -263,17 +264,21 @@ def _candidate_sums(spec: RuleSpec, rows: PairRows, candidates: list[Parameters]
     for parameters in candidates:
         losses = spec.losses(rows, parameters)
         undefined = losses.undefined.any()
-        columns.append(document_sums(losses.middle, rows.offsets) if not undefined else np.full(rows.offsets.size - 1, np.inf))
+        columns.append(
+            document_sums(losses.middle, rows.offsets) if not undefined else np.full(rows.offsets.size - 1, np.inf)
+        )
     return np.column_stack(columns)
 
 
 def _take(base: RuleLosses, other: RuleLosses, rows: np.ndarray) -> RuleLosses:
     """`base` with the chosen rows from `other`; the overlap form survives only where both have it."""
-    both = base.coefficients is not None and other.coefficients is not None
+    coefficients = None
+    if base.coefficients is not None and other.coefficients is not None:
+        coefficients = np.where(rows, other.coefficients, base.coefficients)
     return replace(
         base,
         bounds=np.where(rows, other.bounds, base.bounds),
-        coefficients=np.where(rows, other.coefficients, base.coefficients) if both else None,
+        coefficients=coefficients,
         undefined=np.where(rows, other.undefined, base.undefined),
     )
 

@@ -100,9 +100,7 @@ def gap_world(shape: WorldShape, *, planted: bool, rng: np.random.Generator) -> 
     return GapWorld(_gaps_of(scores, shape), difficulty, world_offsets())
 
 
-def token_world(
-    shape: WorldShape, *, planted: bool, least_gain_nats: float, rng: np.random.Generator
-) -> TokenWorld:
+def token_world(shape: WorldShape, *, planted: bool, least_gain_nats: float, rng: np.random.Generator) -> TokenWorld:
     """Two models whose gaps are alike or opposed at random, so that cos(phase difference) varies.
 
     `planted`: the truth is drawn from Born Rule Fusion (arctan map, s the pooled median gap); else from the linear

@@ -8,7 +8,7 @@ import numpy as np
 from brf_exp.maths.documents import spread
 from brf_exp.maths.topk import TARGET, KnownTokens
 from brf_exp.maths.topk_rules import accuracy_bounds, votes
-from brf_exp.maths.tuning import Parameters, PairRows, ScoredRule
+from brf_exp.maths.tuning import PairRows, Parameters, ScoredRule
 
 NUMERATORS = ("linear", "log_linear", "power_mean", "product", "constant_coherence")
 
@@ -89,4 +89,3 @@ def _bounds(
 def _parameters_of(parameters: Parameters, coherence: np.ndarray | None) -> dict[str, Any]:
     kept: dict[str, Any] = {name: value for name, value in parameters.items() if name not in ("scale", "scale_factor")}
     return kept if coherence is None else {**kept, "coherence": coherence}
-

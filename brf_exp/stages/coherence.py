@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from brf_exp.config import CoherenceStageConfig, PhaseConfig
+from brf_exp.config import AnalysisStageConfig, CoherenceStageConfig, PhaseConfig
 from brf_exp.errors import InputError, StatisticalError
 from brf_exp.maths import circular
 from brf_exp.maths.coherence import CoherenceResult
@@ -21,6 +21,7 @@ from brf_exp.stages.pairs import PairInputs, resolve_pair
 from brf_exp.stages.phase_test import Covariates, MapResult, Residuals, is_robust, residuals, run_map
 from brf_exp.stages.sentences import coherence_sentence, scope
 from brf_exp.storage.runs import content_key, locked, stage_folder
+from brf_exp.storage.tables import read_csv
 
 COHERENCE_SCHEMA = 1
 N_PSEUDO_DOCUMENTS = 20
@@ -31,7 +32,7 @@ def run(config: CoherenceStageConfig) -> Path:
     return coherence_of(config, resolve_pair(config))
 
 
-def coherence_of(config: CoherenceStageConfig, inputs: PairInputs, folder: Path | None = None) -> Path:
+def coherence_of(config: AnalysisStageConfig, inputs: PairInputs, folder: Path | None = None) -> Path:
     """Test a pair that is already resolved; `folder` overrides where the results go."""
     determines = {
         "schema": COHERENCE_SCHEMA,
@@ -55,6 +56,7 @@ def coherence_of(config: CoherenceStageConfig, inputs: PairInputs, folder: Path 
 
 
 def phase_identity(phase: PhaseConfig) -> dict[str, Any]:
+    """What determines a phase map: name, scale, and a table's values rather than its path."""
     table = load_table(phase)
     values = None if table is None else [table.gaps.tolist(), table.phases_rad.tolist()]
     return {"name": phase.name, "scale": phase.scale, "table": values}
@@ -67,14 +69,14 @@ def load_table(phase: PhaseConfig) -> PhaseTable | None:
     if not phase.table or not Path(phase.table).is_file():
         raise InputError(f"`phase.table` must be a CSV file with columns gap,phase, got {phase.table!r}.")
     try:
-        rows = np.genfromtxt(phase.table, delimiter=",", names=True, dtype=np.float64)
-        return PhaseTable(np.atleast_1d(rows["gap"]), np.atleast_1d(rows["phase"]))
-    except (ValueError, IndexError) as error:
+        rows = read_csv(Path(phase.table), ["gap", "phase"])
+        return PhaseTable(rows["gap"], rows["phase"])
+    except (KeyError, ValueError) as error:
         text = str(error).splitlines()[0]
         raise InputError(f"`phase.table` must be a CSV file with columns gap,phase: {phase.table}: {text}.") from error
 
 
-def _test(config: CoherenceStageConfig, inputs: PairInputs) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def _test(config: AnalysisStageConfig, inputs: PairInputs) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     gaps, offsets, pseudo = inputs.gaps(), inputs.documents.offsets, inputs.pseudo_documents
     if offsets.size == 2:
         offsets, pseudo = cut_into_blocks(gaps.shape[1], N_PSEUDO_DOCUMENTS), True
@@ -113,7 +115,7 @@ def _test(config: CoherenceStageConfig, inputs: PairInputs) -> tuple[dict[str, A
     return summary, _tables(gaps, offsets, left, results)
 
 
-def _gates(gaps: np.ndarray, offsets: Offsets, controls: dict[str, Any] | None, config: CoherenceStageConfig) -> Gates:
+def _gates(gaps: np.ndarray, offsets: Offsets, controls: dict[str, Any] | None, config: AnalysisStageConfig) -> Gates:
     rho = max(
         autocorrelation(normal_scores(row, np.random.default_rng([config.seed, 91, m])), offsets)
         for m, row in enumerate(gaps)
@@ -128,9 +130,7 @@ def _gates(gaps: np.ndarray, offsets: Offsets, controls: dict[str, Any] | None, 
     )
 
 
-def _residuals(
-    inputs: PairInputs, gaps: np.ndarray, offsets: Offsets, config: CoherenceStageConfig
-) -> Residuals | None:
+def _residuals(inputs: PairInputs, gaps: np.ndarray, offsets: Offsets, config: AnalysisStageConfig) -> Residuals | None:
     """Residual gaps, where there is a third model to tell how hard a token is."""
     if inputs.proxy is None:
         return None
@@ -146,7 +146,7 @@ def _residuals(
 
 def _summary(
     inputs: PairInputs,
-    config: CoherenceStageConfig,
+    config: AnalysisStageConfig,
     results: list[MapResult],
     left: Residuals | None,
     gates: Gates,

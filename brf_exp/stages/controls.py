@@ -37,11 +37,21 @@ def coherence_controls(
     shape: WorldShape, *, delta: float, evaluation: EvaluationConfig, seed: int, runs_dir: Path
 ) -> dict[str, Any]:
     """Verdicts on the planted gap world (must be supported) and its twin (must not be)."""
-    return _cached("coherence", shape, _determines(evaluation, delta, seed), runs_dir, lambda: {
-        name: _phase_world(gap_world(shape, planted=planted, rng=np.random.default_rng([seed, 61, planted])), delta,
-                           evaluation, seed)
-        for name, planted in (("planted", True), ("twin", False))
-    })
+    return _cached(
+        "coherence",
+        shape,
+        _determines(evaluation, delta, seed),
+        runs_dir,
+        lambda: {
+            name: _phase_world(
+                gap_world(shape, planted=planted, rng=np.random.default_rng([seed, 61, planted])),
+                delta,
+                evaluation,
+                seed,
+            )
+            for name, planted in (("planted", True), ("twin", False))
+        },
+    )
 
 
 def discrimination_controls(
@@ -53,9 +63,7 @@ def discrimination_controls(
         least = GAIN_FACTOR * delta_nats
         try:
             worlds = {
-                name: token_world(
-                    shape, planted=planted, least_gain_nats=least, rng=np.random.default_rng([seed, 71])
-                )
+                name: token_world(shape, planted=planted, least_gain_nats=least, rng=np.random.default_rng([seed, 71]))
                 for name, planted in (("planted", True), ("twin", False))
             }
         except ValueError as error:

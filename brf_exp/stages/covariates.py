@@ -102,9 +102,9 @@ def _regressor(categorical: list[bool], seed: int) -> "HistGradientBoostingRegre
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     return HistGradientBoostingRegressor(
-        max_iter=80,
-        learning_rate=0.12,
-        max_leaf_nodes=31,
+        max_iter=50,
+        learning_rate=0.15,
+        max_leaf_nodes=16,
         min_samples_leaf=40,
         categorical_features=np.array(categorical),
         early_stopping=False,

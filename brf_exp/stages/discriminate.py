@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from brf_exp.config import DiscriminateStageConfig, Split
+from brf_exp.config import AnalysisStageConfig, DiscriminateStageConfig, Split
 from brf_exp.errors import ConfigError, StatisticalError
 from brf_exp.maths.decisions import Gates
 from brf_exp.maths.documents import assign_folds
@@ -35,7 +35,7 @@ def run(config: DiscriminateStageConfig) -> Path:
     return discrimination_of(config, resolve_pair(config))
 
 
-def discrimination_of(config: DiscriminateStageConfig, inputs: PairInputs, folder: Path | None = None) -> Path:
+def discrimination_of(config: AnalysisStageConfig, inputs: PairInputs, folder: Path | None = None) -> Path:
     """Test a pair that is already resolved; `folder` overrides where the results go."""
     evaluation = config.evaluation
     if evaluation.split is Split.NONE and evaluation.tune:
@@ -70,7 +70,7 @@ def _log_p(capture: Capture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ids, logits.astype(np.float64) - normaliser[:, None], rows["target_logit"] - normaliser
 
 
-def pair_rows(inputs: PairInputs, config: DiscriminateStageConfig) -> PairRows:
+def pair_rows(inputs: PairInputs, config: AnalysisStageConfig) -> PairRows:
     """Everything the rules are scored on."""
     gaps, offsets = inputs.gaps(), inputs.documents.offsets
     (ids_a, log_p_a, target_a), (ids_b, log_p_b, target_b) = (_log_p(capture) for capture in inputs.captures)
@@ -98,7 +98,7 @@ def pair_rows(inputs: PairInputs, config: DiscriminateStageConfig) -> PairRows:
     )
 
 
-def _test(config: DiscriminateStageConfig, inputs: PairInputs) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def _test(config: AnalysisStageConfig, inputs: PairInputs) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     evaluation, seed = config.evaluation, config.seed
     with progress.steps("discriminate", 16 + len(MAPS), enabled=config.progress) as step:
         step("align top-k")

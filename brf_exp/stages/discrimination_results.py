@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from brf_exp.config import DiscriminateStageConfig
+from brf_exp.config import AnalysisStageConfig
 from brf_exp.maths.decisions import Gates
 from brf_exp.maths.discrimination import Contrast, below_minimum
 from brf_exp.maths.documents import document_sums, positions_within
@@ -25,7 +25,7 @@ CURVE = np.linspace(-0.99, 1.0, 41)
 
 def discrimination_summary(
     inputs: PairInputs,
-    config: DiscriminateStageConfig,
+    config: AnalysisStageConfig,
     rows: PairRows,
     result: RuleTestResult,
     *,
@@ -114,7 +114,7 @@ def _below_minimum(rows: PairRows, result: RuleTestResult) -> dict[str, Any]:
     }
 
 
-def _agreement(rows: PairRows, result: RuleTestResult, config: DiscriminateStageConfig) -> dict[str, Any]:
+def _agreement(rows: PairRows, result: RuleTestResult, config: AnalysisStageConfig) -> dict[str, Any]:
     """Share of positions with cos < 0, where agreement is suppressed, with its document-level interval.
 
     At the map's own scale (the one set, else the pooled median gap). Tuning may shrink the phases to almost

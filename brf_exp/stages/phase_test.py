@@ -1,6 +1,7 @@
 """The Phase Coherence Test on gaps and covariates in memory: what `coherence` and its planted worlds both run."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from brf_exp.maths.difficulty import (
     survives,
 )
 from brf_exp.maths.documents import Offsets
+from brf_exp.maths.pairing import PairTable
 from brf_exp.maths.phases import PhaseTable, normal_scores, phases, pooled_median
 from brf_exp.maths.resampling import RatioTest, holm
 from brf_exp.stages.covariates import cross_fitted_prediction
@@ -72,7 +74,11 @@ def residuals(
             for row in scores
         ]
     )
-    settings = {"confidence_level": evaluation.confidence_level, "n_resamples": evaluation.n_resamples, "rng": rng}
+    settings: dict[str, Any] = {
+        "confidence_level": evaluation.confidence_level,
+        "n_resamples": evaluation.n_resamples,
+        "rng": rng,
+    }
     triples = list(zip(gaps, scores, predictions, strict=True))
     left = np.stack([residual_scores(score, prediction, offsets) for _, score, prediction in triples])
     return Residuals(
@@ -99,7 +105,9 @@ def scale_of(name: str, gaps: np.ndarray, scale: float | None) -> float | None:
     return scale if scale is not None else pooled_median(list(gaps))
 
 
-def _test(phi: np.ndarray, offsets: Offsets, evaluation: EvaluationConfig, seed: list[int]):  # type: ignore[no-untyped-def]
+def _test(
+    phi: np.ndarray, offsets: Offsets, evaluation: EvaluationConfig, seed: list[int]
+) -> tuple[CoherenceResult, PairTable, np.ndarray]:
     z = np.exp(1j * phi)
     return coherence(
         z[0],

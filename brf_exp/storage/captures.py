@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,7 +52,7 @@ def write_part(path: Path, table: pa.Table) -> str:
         use_byte_stream_split=floats,
         write_statistics=True,
     )
-    os.replace(partial, path)
+    partial.replace(path)
     return sha256_of(path)
 
 

@@ -26,7 +26,18 @@ from brf_exp.errors import MissingInputError
 RESULTS = "results.json"
 MANIFEST = "manifest.json"
 CONFIG = "config.yaml"
-PACKAGES = ("astropy", "datasets", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "tokenizers", "torch", "transformers")
+PACKAGES = (
+    "astropy",
+    "datasets",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
 
 
 def jsonable(value: Any, path: str = "$") -> Any:
@@ -94,7 +105,7 @@ def building(final: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
+    partial.replace(final)
 
 
 @contextlib.contextmanager

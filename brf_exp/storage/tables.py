@@ -23,3 +23,9 @@ def read_table(path: Path, names: list[str] | None = None) -> dict[str, np.ndarr
 def write_csv(path: Path, columns: dict[str, Any]) -> None:
     """Write equally long columns as CSV."""
     pa.csv.write_csv(pa.table(columns), path)
+
+
+def read_csv(path: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """The named columns of a CSV file as float64; KeyError for a missing one, ValueError for what is no number."""
+    table = pa.csv.read_csv(path)
+    return {name: table.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False) for name in names}

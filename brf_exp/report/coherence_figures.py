@@ -1,0 +1,183 @@
+"""Figures of the Phase Coherence Test: arrays in, a matplotlib Figure out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from brf_exp.report.style import BAND, BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, canvas, drawing, light_grid, printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+N_SECTORS = 36
+N_BINS = 30
+
+
+@dataclass(frozen=True)
+class NullPanel:
+    """Excess coherence of re-paired documents (re-centred to mean 0) against the observed one."""
+
+    title: str
+    draws: np.ndarray
+    observed: float
+    interval: tuple[float, float]
+    relevant: float  # the smallest excess that matters
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """One phase map: share of the possible excess coherence, plain and beyond shared difficulty."""
+
+    name: str
+    share: float
+    interval: tuple[float, float]
+    residual_share: float | None = None
+    residual_interval: tuple[float, float] | None = None
+
+
+def phase_rose(
+    differences_rad: np.ndarray,
+    *,
+    mean_direction_rad: float,
+    resultant_length: float,
+    resultant_length_independent: float,
+) -> "Figure":
+    """Histogram of phase differences (n,), in radians, around the circle, with their resultant R and R_0.
+
+    The area of a sector is its share of positions; the arrow and the dashed circle have the unit circle as scale.
+    """
+    edges = np.linspace(-np.pi, np.pi, N_SECTORS + 1)
+    wrapped = np.angle(np.exp(1j * differences_rad))
+    share = np.histogram(wrapped, bins=edges)[0] / max(wrapped.size, 1)
+    radius = np.sqrt(share / share.max())
+    with drawing():
+        figure, axes = canvas(4.4, 4.1, subplot_kw={"projection": "polar"})
+        axes.bar(edges[:-1], radius, width=np.diff(edges), align="edge", color=BLUE, alpha=0.45, linewidth=0)
+        circle = np.linspace(0, 2 * np.pi, 181)
+        label = f"R\u2080 = {resultant_length_independent:.2f}, expected of independent phases"
+        axes.plot(
+            circle, np.full(181, resultant_length_independent), color=INK, linewidth=1, dashes=(4, 3), label=label
+        )
+        tip = {"arrowstyle": "-|>", "color": ORANGE, "linewidth": 2.2, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 14}
+        axes.annotate("", xy=(mean_direction_rad, resultant_length), xytext=(0, 0), arrowprops=tip)
+        degrees = np.degrees(mean_direction_rad)
+        axes.plot(
+            [], [], color=ORANGE, linewidth=2.2, label=f"R = {resultant_length:.2f}, mean direction {degrees:.0f}\u00b0"
+        )
+        axes.set_rlim(0, 1.02)
+        axes.set_rticks([0.5, 1.0], ["0.5", "1"], color=MUTED, fontsize=8)
+        axes.set_rlabel_position(112)
+        axes.set_thetagrids([0, 45, 90, 135, 180, 225, 270, 315], _DEGREES)
+        axes.spines["polar"].set_visible(False)
+        axes.grid(True)
+        figure.legend(loc="outside lower center", ncols=1)
+    return figure
+
+
+_DEGREES = [
+    "0\u00b0",
+    "45\u00b0",
+    "90\u00b0",
+    "135\u00b0",
+    "180\u00b0",
+    "\u2212135\u00b0",
+    "\u221290\u00b0",
+    "\u221245\u00b0",
+]
+
+
+def repairing_null(panels: Sequence[NullPanel]) -> "Figure":
+    """Observed excess coherence against that of documents paired with the wrong partner, one panel each."""
+    with drawing():
+        figure, axes = canvas(5.4, 0.5 + 1.75 * len(panels), nrows=len(panels), sharex=True, squeeze=False)
+        for row, panel in zip(axes[:, 0], panels, strict=True):
+            _null_panel(row, panel)
+        axes[-1, 0].set_xlabel("excess coherence (mean cosine of centred phases, minus the mean of re-pairings)")
+        axes[0, 0].legend(loc="upper center", ncols=2, fontsize=8)
+    return figure
+
+
+def _null_panel(axes: "Axes", panel: NullPanel) -> None:
+    top = float(np.histogram(panel.draws, bins=N_BINS)[0].max())
+    axes.hist(panel.draws, bins=N_BINS, color=MUTED, alpha=0.55, linewidth=0, label="re-paired documents")
+    axes.axvline(panel.relevant, color=INK, linewidth=1, dashes=(4, 3), label="smallest that matters (\u03b4)")
+    axes.axvline(0, color=MUTED, linewidth=0.7)
+    axes.plot(panel.interval, [top * 0.45] * 2, color=ORANGE, linewidth=4, alpha=0.45, label="95 % interval")
+    axes.plot(
+        [panel.observed], [top * 0.45], marker="D", color=ORANGE, markersize=6, linestyle="none", label="observed"
+    )
+    axes.set_ylim(0, top * 1.55)
+    axes.set_title(panel.title)
+    axes.set_ylabel("re-pairings")
+
+
+def map_intervals(rows: Sequence[MapRow], *, delta: float) -> "Figure":
+    """Share of the possible excess coherence under every phase map, with 95 % intervals; the first row decides."""
+    with drawing():
+        figure, axes = canvas(5.4, 1.25 + 0.42 * len(rows))
+        axes.axvspan(-delta, delta, color=BAND, linewidth=0, label=f"too small to matter (\u03b4 = {delta:g})")
+        axes.axvline(0, color=MUTED, linewidth=0.7)
+        has_residual = any(row.residual_interval for row in rows)
+        for place, row in enumerate(rows):
+            shift = 0.15 if has_residual else 0.0
+            _interval(axes, row.share, row.interval, place - shift, BLUE, "o", "plain" if place == 0 else None)
+            if row.residual_interval is not None and row.residual_share is not None:
+                name = "beyond shared difficulty" if place == 0 else None
+                _interval(axes, row.residual_share, row.residual_interval, place + shift, ORANGE, "D", name)
+        names = [
+            f"{printable(row.name)} (decides)" if place == 0 else printable(row.name) for place, row in enumerate(rows)
+        ]
+        axes.set_yticks(range(len(rows)), names)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel("share of the possible excess coherence")
+        light_grid(axes)
+        figure.legend(loc="outside upper left", ncols=3, fontsize=8)
+    return figure
+
+
+def _interval(
+    axes: "Axes", value: float, ends: tuple[float, float], place: float, colour: str, marker: str, label: str | None
+) -> None:
+    axes.plot(ends, [place, place], color=colour, linewidth=2.2)
+    axes.plot([value], [place], marker=marker, color=colour, markersize=5.5, linestyle="none", label=label)
+
+
+def reliability_curve(
+    reliability: np.ndarray, value: np.ndarray, lower: np.ndarray, upper: np.ndarray, *, deciding: float = 0.8
+) -> "Figure":
+    """Partial correlation of the models' gaps against how reliable the difficulty proxy is; arrays (m,), NaN allowed."""
+    with drawing():
+        figure, axes = canvas(5.4, 2.7)
+        axes.axhline(0, color=MUTED, linewidth=0.7)
+        axes.axvline(deciding, color=INK, linewidth=1, dashes=(4, 3), label=f"reliability that decides: {deciding:g}")
+        axes.fill_between(reliability, lower, upper, color=PURPLE, alpha=0.25, linewidth=0, label="95 % interval")
+        axes.plot(reliability, value, color=PURPLE, linewidth=1.8, label="partial correlation of the gaps")
+        axes.set_xlim(float(reliability.min()), float(reliability.max()))
+        axes.set_xlabel("assumed reliability of the difficulty proxy")
+        axes.set_ylabel("partial correlation")
+        axes.set_title("What is left if the proxy knows difficulty only this well")
+        axes.legend(loc="best", fontsize=8)
+        light_grid(axes, "y")
+    return figure
+
+
+def coherence_histogram(cosines: np.ndarray, *, negative_share: float) -> "Figure":
+    """How the interference factor c = cos(phase difference) is spread over positions (n,); c < 0 suppresses agreement."""
+    edges = np.linspace(-1, 1, 41)
+    with drawing():
+        figure, axes = canvas(5.4, 2.3)
+        share = 100 * np.histogram(cosines, bins=edges)[0] / max(cosines.size, 1)
+        colours = [ORANGE if right <= 0 else GREEN for right in edges[1:]]
+        axes.bar(edges[:-1], share, width=np.diff(edges), align="edge", color=colours, alpha=0.75, linewidth=0)
+        axes.axvline(0, color=INK, linewidth=1)
+        height = axes.get_ylim()[1]
+        note = f"agreement suppressed:\n{100 * negative_share:.2g} % of positions"
+        axes.text(-0.97, height * 0.95, note, va="top", fontsize=8.5)
+        axes.set_xlim(-1, 1)
+        axes.set_xlabel("interference factor c = cos(phase difference)")
+        axes.set_ylabel("positions (%)")
+        light_grid(axes, "y")
+    return figure

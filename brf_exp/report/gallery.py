@@ -1,0 +1,171 @@
+"""Every figure of a report by name: what it takes from a run, and what it says to those who cannot see it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brf_exp.report import coherence_figures as coherence
+from brf_exp.report import discrimination_figures as discrimination
+from brf_exp.report.load import Run
+from brf_exp.report.wording import CONTROLS, group_of, number, percent, rule_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with a sentence that says what it shows."""
+
+    figure: "Figure"
+    label: str
+
+
+def draw(run: Run, name: str) -> "Figure | None":
+    """One figure of a run; None where the run has not measured what it shows. KeyError for an unknown name."""
+    drawn = FIGURES[name](run)
+    return drawn.figure if drawn else None
+
+
+def primary_map(run: Run) -> dict[str, Any] | None:
+    """Coherence results of the map that decides."""
+    found = run.coherence
+    return found["phases"][found["primary"]] if found else None
+
+
+def _phase_rose(run: Run) -> Drawn | None:
+    primary = primary_map(run)
+    if run.phases is None or primary is None:
+        return None
+    differences = run.phases["phase_a_rad"].to_numpy() - run.phases["phase_b_rad"].to_numpy()
+    names = ("mean_direction_rad", "resultant_length", "resultant_length_independent")
+    figure = coherence.phase_rose(differences, **{name: primary[name] for name in names})
+    length, independent = (number(primary[name], 2) for name in names[1:])
+    return Drawn(
+        figure, f"Histogram of phase differences around the circle: R = {length}, {independent} if independent"
+    )
+
+
+def _repairing_null(run: Run) -> Drawn | None:
+    primary = primary_map(run)
+    if run.coherence is None or primary is None or run.repairings is None:
+        return None
+    panels = []
+    for column, title, found in (
+        ("excess", "All of the phase relation", primary),
+        ("residual_excess", "Beyond shared difficulty", primary["residual"]),
+    ):
+        if found is None or column not in run.repairings or not len(run.repairings):
+            continue
+        draws = run.repairings[column].to_numpy()
+        relevant = run.coherence["delta"] * (1 - found["resultant_length_independent"])
+        ends = tuple(found["excess_interval"])
+        panels.append(coherence.NullPanel(title, draws - draws.mean(), found["excess"], ends, relevant))
+    if not panels:
+        return None
+    said = "; ".join(f"{panel.title.lower()} {number(panel.observed)}" for panel in panels)
+    return Drawn(coherence.repairing_null(panels), f"Excess coherence against re-paired documents: {said}")
+
+
+def _map_intervals(run: Run) -> Drawn | None:
+    if run.coherence is None:
+        return None
+    rows = [_map_row(name, found) for name, found in run.coherence["phases"].items()]
+    figure = coherence.map_intervals(rows, delta=run.coherence["delta"])
+    return Drawn(figure, "Share of the possible excess coherence under each phase map, with 95 % intervals")
+
+
+def share_of(found: dict[str, Any]) -> float:
+    """Excess coherence as a share of what is possible beside the independent resultant."""
+    return float(found["excess"] / (1 - found["resultant_length_independent"]))
+
+
+def _map_row(name: str, found: dict[str, Any]) -> coherence.MapRow:
+    row = (name, share_of(found), tuple(found["excess_share_interval"]))
+    left = found["residual"]
+    return coherence.MapRow(*row, *((share_of(left), tuple(left["excess_share_interval"])) if left else ()))
+
+
+def _reliability_curve(run: Run) -> Drawn | None:
+    points = (run.coherence or {}).get("reliability_curve")
+    if not points:
+        return None
+    columns = ([p[name] for p in points] for name in ("reliability", "value", "lower", "upper"))
+    arrays = [np.array([np.nan if value is None else value for value in column]) for column in columns]
+    label = "Partial correlation of the gaps against the assumed reliability of the difficulty proxy"
+    return Drawn(coherence.reliability_curve(*arrays), label)
+
+
+def _coherence_histogram(run: Run) -> Drawn | None:
+    if run.losses is None or run.discrimination is None:
+        return None
+    share = run.discrimination["agreement"]["negative_share"]
+    figure = coherence.coherence_histogram(run.losses["coherence"].to_numpy(), negative_share=share)
+    return Drawn(figure, f"Histogram of the interference factor c; it is negative at {percent(share)} of the positions")
+
+
+def _contrast_forest(run: Run) -> Drawn | None:
+    found = run.discrimination
+    if found is None or not found["contrasts"]:
+        return None
+    rows = [_contrast_row(name, found) for name in found["contrasts"]]
+    figure = discrimination.contrast_forest(_in_groups(rows), delta_nats=found["delta_nats"])
+    return Drawn(
+        figure, "Log loss of Born Rule Fusion minus each rule, with 95 % intervals; the numbers are in the table"
+    )
+
+
+def _contrast_row(rule: str, found: dict[str, Any]) -> discrimination.ContrastRow:
+    contrast = found["contrasts"][rule]
+    return discrimination.ContrastRow(
+        name=rule_name(rule, found["models"]),
+        group=group_of(rule, found["rules"][rule]["role"]),
+        difference_nats=contrast["difference_nats"],
+        interval=tuple(contrast["interval"]),
+        truncation=tuple(contrast["truncation"]),
+    )
+
+
+def _in_groups(rows: list[discrimination.ContrastRow]) -> list[discrimination.ContrastRow]:
+    from brf_exp.report.wording import GROUPS
+
+    return sorted(rows, key=lambda row: GROUPS.index(row.group))
+
+
+def _coherence_curve(run: Run) -> Drawn | None:
+    curve, found = run.coherence_curve, run.discrimination
+    if curve is None or found is None or run.losses is None:
+        return None
+    loss = found["rules"]["brf"]["log_loss_nats"]
+    mean = float(run.losses["coherence"].mean())
+    names = ("coherence", "log_loss_lower_nats", "log_loss_upper_nats")
+    figure = discrimination.coherence_curve(
+        *(curve[name].to_numpy() for name in names), brf=discrimination.CurvePoint(mean, tuple(loss)) if loss else None
+    )
+    return Drawn(figure, "Log loss of one constant interference factor for all positions, beside Born Rule Fusion")
+
+
+def _below_minimum(run: Run) -> Drawn | None:
+    found = run.discrimination
+    if found is None:
+        return None
+    controls = {name: found["below_minimum_controls"].get(name) for name in CONTROLS}
+    rates = {"brf": found["below_minimum_rate"]} | {name: rate for name, rate in controls.items() if rate is not None}
+    ends = [tuple(found["below_minimum_interval"])] + [None] * (len(rates) - 1)
+    figure = discrimination.rate_bars([rule_name(name) for name in rates], list(rates.values()), ends)
+    said = ", ".join(f"{rule_name(name)} {percent(rate)}" for name, rate in rates.items())
+    return Drawn(figure, f"Positions where the realised token falls below both models: {said}")
+
+
+FIGURES: dict[str, Callable[[Run], Drawn | None]] = {
+    "phase_rose": _phase_rose,
+    "repairing_null": _repairing_null,
+    "map_intervals": _map_intervals,
+    "reliability_curve": _reliability_curve,
+    "contrast_forest": _contrast_forest,
+    "coherence_curve": _coherence_curve,
+    "coherence_histogram": _coherence_histogram,
+    "below_minimum": _below_minimum,
+}

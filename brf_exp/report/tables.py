@@ -1,0 +1,184 @@
+"""Tables of a report: columns and rows of plain values, written as CSV and LaTeX."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from brf_exp.report.gallery import share_of
+from brf_exp.report.load import Run
+from brf_exp.report.wording import interval, number, parameters, property_name, rule_name
+
+Row = list[Any]
+_ESCAPES = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\u2212": "$-$", "\u2013": "--", "\u00a0": "~",
+    "\u00d7": r"$\times$", "\u03b4": r"$\delta$",
+}  # fmt: skip
+_SUPERSCRIPTS = dict(
+    zip("\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079", "-0123456789", strict=True)
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: full precision for CSV; `paper` are the columns that a LaTeX table keeps, by index."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    paper: Sequence[int] = ()
+
+
+def tables(run: Run) -> dict[str, Table]:
+    """Every table that the run has numbers for, by file name."""
+    made: dict[str, Table] = {}
+    if run.claims is not None:
+        made["claims"] = _claims(run.claims)
+    if run.coherence is not None:
+        made["phase_maps"] = _phase_maps(run.coherence)
+        made["reliability"] = _records("Reliability of the difficulty proxy", run.coherence["reliability_curve"] or [])
+    if run.discrimination is not None:
+        made["rules"] = _rules(run.discrimination)
+        made["contrasts"] = _contrasts(run.discrimination)
+    if run.coherence_curve is not None:
+        frame = run.coherence_curve
+        made["coherence_curve"] = Table(
+            "Log loss of constant coherence", list(frame.columns), frame.to_numpy().tolist()
+        )
+    if run.audit is not None:
+        made["audit"] = _audit(run.audit)
+        made["identities"] = _identities(run.audit)
+    return {name: table for name, table in made.items() if table.rows}
+
+
+def _claims(found: dict[str, Any]) -> Table:
+    columns = ["claim", "statement", "verdict", "reason", "sentence", "robust", "source", "tested_by"]
+    rows = [[claim["id"], *(claim.get(name) for name in columns[1:])] for claim in found["claims"]]
+    return Table("Verdict of every claim", columns, rows, paper=(0, 2, 3))
+
+
+def _phase_maps(found: dict[str, Any]) -> Table:
+    columns = [
+        "map", "scale_logits", "resultant_length", "resultant_length_independent", "rayleigh_z", "rayleigh_pvalue",
+        "excess", "excess_low", "excess_high", "share", "share_low", "share_high", "shift_pvalue", "repairing_pvalue",
+        "residual_share", "residual_share_low", "residual_share_high", "negative_control_rate", "verdict", "reason",
+    ]  # fmt: skip
+    rows = []
+    for name, made in found["phases"].items():
+        left = made["residual"]
+        residual = [share_of(left), *left["excess_share_interval"]] if left else [None, None, None]
+        names = ("scale", "resultant_length", "resultant_length_independent", "rayleigh_z", "rayleigh_pvalue", "excess")
+        nulls = [made["nulls"][null]["pvalue"] for null in ("shift", "repairing")]
+        share = [share_of(made), *made["excess_share_interval"]]
+        head = [name, *(made[column] for column in names), *made["excess_interval"], *share, *nulls, *residual]
+        rows.append([*head, made.get("negative_control_rate"), made.get("verdict"), made.get("reason")])
+    return Table("Phase Coherence Test under every phase map", columns, rows, paper=(0, 2, 3, 9, 10, 11, 15, 16, 18))
+
+
+def _rules(found: dict[str, Any]) -> Table:
+    columns = ["rule", "name", "role", "log_loss_low_nats", "log_loss_high_nats", "accuracy_low", "accuracy_high"]
+    rows = []
+    for name, rule in found["rules"].items():
+        loss, accuracy = rule["log_loss_nats"] or [None, None], rule["accuracy"]
+        ends = accuracy if isinstance(accuracy, list) else [accuracy, accuracy]
+        label = rule_name(name, found["models"])
+        rows.append([name, label, rule["role"], *loss, *ends, rule["n_undefined"], parameters(rule["parameters"])])
+    rows.sort(key=lambda row: (row[3] is None, (row[3] or 0) + (row[4] or 0), row[0]))
+    return Table(
+        "Every rule on the same positions", [*columns, "n_undefined", "parameters"], rows, paper=(1, 3, 4, 5, 6)
+    )
+
+
+def _contrasts(found: dict[str, Any]) -> Table:
+    columns = [
+        "rule", "name", "role", "difference_nats", "interval_low", "interval_high", "truncation_low", "truncation_high",
+        "upper_one_sided", "lower_simultaneous", "pvalue_adjusted", "standard_error", "minimum_detectable_nats",
+    ]  # fmt: skip
+    rows = [
+        [
+            name,
+            rule_name(name, found["models"]),
+            found["rules"][name]["role"],
+            made["difference_nats"],
+            *made["interval"],
+            *made["truncation"],
+            *(made.get(column) for column in columns[8:]),
+        ]
+        for name, made in found["contrasts"].items()
+    ]
+    rows.sort(key=lambda row: (row[3], row[0]))
+    return Table("Log loss of Born Rule Fusion minus each rule, nats", columns, rows, paper=(1, 3, 4, 5, 6, 7))
+
+
+def _audit(found: dict[str, Any]) -> Table:
+    properties = list(dict.fromkeys(name for rule in found["rules"].values() for name in rule["properties"]))
+    rows = [
+        [rule_name(name), rule["formula"], rule["source"], *(rule["properties"].get(p) for p in properties)]
+        for name, rule in found["rules"].items()
+    ]
+    paper = (0, *range(3, 3 + len(properties)))
+    return Table("Structural properties", ["rule", "formula", "source", *map(property_name, properties)], rows, paper)
+
+
+def _identities(found: dict[str, Any]) -> Table:
+    rows = [[name, made["statement"], made["max_error"], made["holds"]] for name, made in found["identities"].items()]
+    return Table("Identities", ["identity", "statement", "max_error", "holds"], rows)
+
+
+def _records(caption: str, records: list[dict[str, Any]]) -> Table:
+    columns = list(records[0]) if records else []
+    return Table(caption, columns, [[record[name] for name in columns] for record in records])
+
+
+def to_csv(table: Table) -> str:
+    """The whole table, numbers at full precision; empty where there is none."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([["" if cell is None else cell for cell in row] for row in table.rows])
+    return buffer.getvalue()
+
+
+def to_latex(table: Table) -> str:
+    """The columns for paper as a booktabs table; it needs \\usepackage{booktabs}."""
+    heads = [escape(str(table.columns[index]).replace("_", " ")) for index in table.paper]
+    body = [" & ".join(escape(cell_text(row[index])) for index in table.paper) + r" \\" for row in table.rows]
+    aligned = "".join("r" if _is_numeric(table, index) else "l" for index in table.paper)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape(table.caption)}}}",
+        rf"\begin{{tabular}}{{{aligned}}}",
+    ]
+    lines += [
+        r"\toprule",
+        " & ".join(heads) + r" \\",
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def cell_text(value: Any) -> str:
+    """One value as a reader wants it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return interval(value)
+    return number(value, 4) if value is None or isinstance(value, int | float) else str(value)
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX sets as it stands."""
+    made = "".join(f"$^{{{_SUPERSCRIPTS[c]}}}$" if c in _SUPERSCRIPTS else _ESCAPES.get(c, c) for c in text)
+    return made.replace("}$$^{", "")
+
+
+def _is_numeric(table: Table, index: int) -> bool:
+    cells = [row[index] for row in table.rows if row[index] is not None]
+    return bool(cells) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells)

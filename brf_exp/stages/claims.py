@@ -1,0 +1,88 @@
+"""Stage `claims`: one verdict per public claim, from what a run has measured and the ledger it froze."""
+
+from pathlib import Path
+from typing import Any
+
+from brf_exp.config import ClaimsStageConfig
+from brf_exp.errors import MissingInputError
+from brf_exp.maths.decisions import INCONCLUSIVE, NOT_TESTED, Verdict
+from brf_exp.stages.claim_tests import TESTS, Measured, Outcome
+from brf_exp.stages.finish import finish, is_done
+from brf_exp.stages.ledger import Claim, freeze, frozen, ledger_hash, load_ledger
+from brf_exp.storage.runs import content_key, load_results, locked
+
+CLAIMS_SCHEMA = 1
+STAGES = ("coherence", "discriminate", "audit")
+
+
+def run(config: ClaimsStageConfig) -> Path:
+    """Run the stage on a run folder (the newest one by default); the folder of its results."""
+    folder = newest_run(Path(config.runs_dir)) if config.run is None else Path(config.run).absolute()
+    return claims_of(folder, config.claims.ledger)
+
+
+def newest_run(runs_dir: Path) -> Path:
+    """The run folder that was finished last; MissingInputError where there is none."""
+    found = [path.parent for path in runs_dir.glob("run/*/discriminate") if path.is_dir()]
+    if not found:
+        raise MissingInputError(f"`run` must be a run folder, got none under {runs_dir}. Make one with `brf-exp run`.")
+    return max(found, key=lambda path: (path / "discriminate").stat().st_mtime)
+
+
+def claims_of(run_folder: Path, ledger: str | None) -> Path:
+    """Judge every claim of the run's frozen ledger; the folder of its results."""
+    measured = Measured(*(load_results(run_folder / stage, made_by=f"brf-exp run (stage {stage})") for stage in STAGES))
+    freeze(run_folder, ledger)
+    content = frozen(run_folder)
+    assert content is not None
+    claims, sha256 = content
+    current = ledger_hash(load_ledger(ledger))
+    determines = {
+        "schema": CLAIMS_SCHEMA,
+        "ledger": sha256,
+        "ledger_now": current,
+        "results": content_key([measured.coherence, measured.discrimination, measured.audit]),
+    }
+    key, final = content_key(determines), run_folder / "claims"
+    with locked(final):
+        if not is_done(final, key):
+            results = {
+                "schema": CLAIMS_SCHEMA,
+                "stage": "claims",
+                "pair": measured.discrimination["pair"],
+                "corpus": measured.discrimination["corpus"],
+                "ledger_sha256": sha256,
+                "ledger_changed": current != sha256,
+                "claims": [_judge(claim, measured) for claim in claims],
+            }
+            finish(final, stage="claims", key=key, determines=determines, results=results)
+    return final
+
+
+def _judge(claim: Claim, measured: Measured) -> dict[str, Any]:
+    outcome = _outcome(claim, measured)
+    return {
+        "id": claim.id,
+        "source": claim.source,
+        "statement": claim.statement,
+        "tested_by": claim.statistic,
+        "supported_if": claim.supported_if,
+        "falsified_if": claim.falsified_if,
+        "smallest_effect": claim.smallest_effect,
+        "verdict": outcome.verdict.verdict,
+        "reason": outcome.verdict.reason,
+        "sentence": outcome.sentence,
+        "robust": outcome.robust,
+        "evidence": outcome.evidence,
+    }
+
+
+def _outcome(claim: Claim, measured: Measured) -> Outcome:
+    if claim.test not in TESTS:
+        return Outcome(Verdict(NOT_TESTED, "no stage measures it yet"), "This run does not test the claim.", None, {})
+    outcome = TESTS[claim.test](measured)
+    blocked = measured.blocked()
+    if blocked and outcome.verdict.verdict != INCONCLUSIVE:
+        sentence = f"{measured.scope}: nothing is decided ({blocked}) (inconclusive)."
+        return Outcome(Verdict(INCONCLUSIVE, blocked), sentence, None, outcome.evidence)
+    return outcome
