@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 EMBEDDED := tiny_prose tiny_code tiny_mixed tiny_bytes
 
-.PHONY: help setup run test check format calibration models constraints build clean
+.PHONY: help setup run test check format calibration bench figures models constraints build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ format: $(READY) ## Rewrite the sources in the house format
 
 calibration: $(READY) ## Run the slow tests: error rates, power and coverage of every decision rule
 	@$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+bench: $(READY) ## Measure ratios side by side (ARGS='--repeats 5')
+	@$(VENV)/bin/python benchmarks/bench.py $(ARGS)
+
+figures: $(READY) ## Redraw every figure of a run from its stored results (ARGS='run=runs/run/NAME'; default: the newest)
+	@$(VENV)/bin/brf-exp report $(ARGS)
 
 models: $(READY) ## Train the embedded models again from scratch, under runs/train
 	@for model in $(EMBEDDED); do $(VENV)/bin/brf-exp train model=$$model $(ARGS); done

@@ -70,7 +70,7 @@ def resolve_spec(spec: str, revision: str | None = None) -> ModelReference:
     if spec in embedded_names():
         return ModelReference(spec, spec, None, EMBEDDED / spec, embedded=True)
     folder = Path(spec).expanduser()
-    if folder.is_dir():
+    if spec and folder.is_dir():
         return ModelReference(folder.resolve().name, spec, None, folder.resolve(), embedded=False)
     if HUB_ID.fullmatch(spec):
         return ModelReference(spec, spec, revision, None, embedded=False)

@@ -41,7 +41,12 @@ class PairInputs:
     @property
     def corpus_name(self) -> str:
         """What the texts are called in sentences."""
-        return str(self.captures[0].manifest.get("corpus", {}).get("name", "unnamed texts"))
+        corpus = self.captures[0].manifest.get("corpus", {})
+        if corpus.get("name") == "file" and corpus.get("path"):
+            return Path(corpus["path"]).name
+        if corpus.get("name") == "hub" and corpus.get("id"):
+            return str(corpus["id"])
+        return str(corpus.get("name", "unnamed texts"))
 
     def identity(self) -> dict[str, Any]:
         """What determines these rows, for keys and manifests."""
@@ -65,9 +70,11 @@ class PairInputs:
 
 
 def capture_identity(capture: Capture) -> str:
-    """Hash of everything in a capture's manifest that determines its rows."""
-    kept = {name: value for name, value in capture.manifest.items() if name != "environment"}
-    return content_key(kept)
+    """Hash of a capture's rows and of the names that results quote."""
+    parts = [part["sha256"] for part in capture.manifest["parts"]]
+    corpus = capture.manifest.get("corpus", {})
+    named = {name: corpus.get(name) for name in ("name", "path", "id")}
+    return content_key({"parts": parts, "model": capture.model_name, "corpus": named})
 
 
 def resolve_pair(config: AnalysisStageConfig) -> PairInputs:

@@ -50,6 +50,7 @@ def test_hub_id() -> None:
             r"`model` must be hf when model\.id is set, got 'tiny_prose'\.",
         ),
         (ModelConfig("gpt2"), InputError, r"`model` must be one of .*tiny_prose, .*a hub id org/name, got 'gpt2'\."),
+        (ModelConfig("hf", id=""), InputError, r"`model` must be one of .*, got ''\."),
         (ModelConfig("hf", id="/no/such/folder"), InputError, r"`model` must be one of .*, got '/no/such/folder'\."),
     ],
 )

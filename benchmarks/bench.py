@@ -1,0 +1,174 @@
+"""Ratios measured side by side in one run: `make bench`. Prints a table in Markdown.
+
+Every row is a time of ours over the time of what it rides on, so that a slow machine slows both.
+"""
+
+import argparse
+import gzip
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from brf_exp.config import CaptureConfig, CorpusConfig, Dtype, IngestStageConfig, ModelConfig
+from brf_exp.maths.pairing import pair_table, true_pairing
+from brf_exp.maths.resampling import bootstrap_t
+from brf_exp.stages import ingest
+from brf_exp.stages.capture import capture
+
+
+def seconds(job: Callable[[], object], repeats: int) -> float:
+    """Median wall time of a job."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        job()
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def bench_coherence(n_documents: int, repeats: int, folder: Path) -> tuple[str, float, float]:
+    """All pair terms of the Phase Coherence Test over reading the gaps and one FFT per document and model."""
+    length = 500
+    rng = np.random.default_rng(0)
+    offsets = np.arange(0, n_documents * length + 1, length)
+    logits = np.sort(rng.normal(size=(n_documents * length, 4)).astype(np.float32), axis=1)
+    path = folder / f"gaps-{n_documents}.parquet"
+    names = ["a1", "a2", "b1", "b2"]
+    pq.write_table(pa.table({name: logits[:, i] for i, name in enumerate(names)}), path)
+
+    def base() -> None:
+        table = pq.read_table(path)
+        gap = table.column("a2").to_numpy() - table.column("a1").to_numpy()
+        np.fft.fft(np.exp(1j * gap).reshape(n_documents, length), axis=1)
+
+    z = np.exp(1j * 2 * np.arctan(logits[:, [1, 3]] - logits[:, [0, 2]])).T.astype(np.complex128)
+
+    def ours() -> float:
+        return true_pairing(pair_table(z[0], z[1], offsets)).kappa
+
+    return f"coherence pair terms, {n_documents * length:,} positions", seconds(ours, repeats), seconds(base, repeats)
+
+
+def bench_bootstrap(repeats: int) -> tuple[str, float, float]:
+    """10,000 bootstrap-t replicates of 16 rules over 400 documents against literal resampling, scaled from 20."""
+    rng = np.random.default_rng(0)
+    lengths = np.full(400, 250)
+    rows = rng.normal(size=(100_000, 16))
+    sums = rows.reshape(400, 250, 16).sum(axis=1)
+
+    def ours() -> object:
+        return bootstrap_t(sums, lengths, n_resamples=10_000, rng=rng)
+
+    def literal() -> None:
+        for _ in range(20):
+            drawn = rng.integers(0, 400, 400)
+            np.concatenate([rows[d * 250 : (d + 1) * 250] for d in drawn]).mean(axis=0)
+
+    return (
+        "10,000 document bootstraps, 1e5 positions x 16 rules",
+        seconds(ours, repeats),
+        seconds(literal, repeats) * 500,
+    )
+
+
+def bench_capture(repeats: int, folder: Path) -> tuple[str, float, float]:
+    """Capture of held-out text with the embedded prose model over a bare forward pass on the same tokens."""
+    import torch
+
+    from brf_exp.models.load import load_model, resolve
+
+    corpus = CorpusConfig(max_tokens=20_000, max_document_tokens=256)
+    settings = CaptureConfig(k=50)
+    loaded = load_model(resolve(ModelConfig(name="tiny_prose")), Dtype.FLOAT32, "cpu")
+    rows = torch.randint(0, loaded.true_vocabulary_size, (32, 256))
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for _ in range(20_000 // rows.numel() + 1):
+                loaded.model(input_ids=rows, use_cache=False)
+
+    counter = iter(range(1000))
+
+    def ours() -> Path:
+        return capture(ModelConfig(name="tiny_prose"), corpus, settings, runs_dir=folder / str(next(counter)))
+
+    return "capture of 20,000 tokens, tiny_prose, k = 50, with start-up", seconds(ours, repeats), seconds(bare, repeats)
+
+
+def bench_ingest(repeats: int, folder: Path) -> tuple[str, float, float]:
+    """Ingest of a two-model CSV submission over pyarrow's own reading of the two files."""
+    source = folder / "submission"
+    source.mkdir()
+    n, k = 40_000, 20
+    rng = np.random.default_rng(0)
+    for member in "ab":
+        logits = -np.sort(-rng.normal(size=(n, k)).astype(np.float32), axis=1)
+        columns = {"doc_id": [f"d{i // 200}" for i in range(n)], "position": [i % 200 for i in range(n)]}
+        columns |= {f"logit_{i + 1}": logits[:, i] for i in range(k)}
+        pa.csv.write_csv(pa.table(columns), source / f"{member}.csv")
+    entry = "{{name: m-{0}, tokenizer: t, vocab_size: 1000, value_kind: logit, temperature: 1.0, capture: {0}.csv}}"
+    models = "".join(f"  {m}: {entry.format(m)}\n" for m in "ab")
+    (source / "submission.yaml").write_text(f"schema: 1\nname: bench\nmodels:\n{models}", encoding="utf-8")
+    counter = iter(range(1000))
+
+    def ours() -> Path:
+        runs_dir = str(folder / f"ingest-{next(counter)}")
+        return ingest.run(IngestStageConfig(submission=str(source), runs_dir=runs_dir))
+
+    def base() -> None:
+        for member in "ab":
+            pa.csv.read_csv(source / f"{member}.csv")
+
+    return f"ingest of 2 x {n:,} CSV rows, k = {k}", seconds(ours, repeats), seconds(base, repeats)
+
+
+def bytes_per_row(folder: Path) -> list[tuple[str, float]]:
+    """Size of a real capture at k = 50 beside other formats."""
+    corpus = CorpusConfig(max_tokens=20_000, max_document_tokens=256)
+    made = capture(ModelConfig(name="tiny_prose"), corpus, CaptureConfig(k=50), runs_dir=folder / "size")
+    table = pa.concat_tables([pq.read_table(path) for path in sorted(made.glob("part-*.parquet"))])
+    pq.write_table(table, folder / "default.parquet")
+    pa.csv.write_csv(table, folder / "rows.csv")
+    sizes = {
+        "capture": sum(path.stat().st_size for path in made.glob("part-*.parquet")),
+        "Parquet, defaults": (folder / "default.parquet").stat().st_size,
+        "CSV": (folder / "rows.csv").stat().st_size,
+        "CSV, gzip": len(gzip.compress((folder / "rows.csv").read_bytes(), 6)),
+    }
+    return [(name, size / table.num_rows) for name, size in sizes.items()]
+
+
+def main() -> None:
+    """Run everything and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each job; the median counts")
+    repeats = parser.parse_args().repeats
+    print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    print("| what | seconds | base, seconds | ratio |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        jobs: list[Callable[[], tuple[str, float, float]]] = [
+            *(lambda n=n: bench_coherence(n, repeats, folder) for n in (200, 2000)),
+            lambda: bench_bootstrap(repeats),
+            lambda: bench_capture(repeats, folder),
+            lambda: bench_ingest(repeats, folder),
+        ]
+        for job in jobs:
+            what, ours, base = job()
+            print(f"| {what} | {ours:.3f} | {base:.3f} | {ours / base:.3g} |", flush=True)
+        print("\n| format, k = 50 | bytes per row |\n|---|---|")
+        for what, size in bytes_per_row(folder):
+            print(f"| {what} | {size:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

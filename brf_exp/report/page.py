@@ -1,0 +1,87 @@
+"""The page: a run's numbers, figures and examples in one self-contained HTML file."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from brf_exp.report import provenance, wording
+from brf_exp.report.examples import STEPS_NATS, excerpts
+from brf_exp.report.gallery import primary_map, share_of
+from brf_exp.report.load import Run
+from brf_exp.report.tables import Table
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+VERDICTS = ("supported", "falsified", "inconclusive", "not tested")
+NEGATIVE_CONTROL_LIMIT = 0.10
+
+
+def page(run: Run, *, figures: Mapping[str, str], tables: Mapping[str, Table]) -> str:
+    """The HTML of a report. `figures` are SVG elements by name; nothing outside the page is referred to."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "number": wording.number,
+        "fixed": wording.fixed,
+        "interval": wording.interval,
+        "percent": wording.percent,
+        "pvalue": wording.pvalue,
+        "evidence": wording.evidence,
+        "rule_name": wording.rule_name,
+        "share_of": share_of,
+    }
+    drawn = {name: Markup(svg) for name, svg in figures.items()}  # noqa: S704 - made here, from escaped text
+    return environment.get_template("report.html.j2").render(_content(run, tables) | {"figures": drawn})
+
+
+def _content(run: Run, tables: Mapping[str, Table]) -> dict[str, Any]:
+    claims = run.claims["claims"] if run.claims else []
+    tested = [claim for claim in claims if claim["verdict"] != "not tested"]
+    return {
+        "measured": run.measured,
+        "coherence": run.coherence,
+        "primary": primary_map(run),
+        "discrimination": run.discrimination,
+        "audit": run.audit,
+        "claims": run.claims,
+        "tested": tested,
+        "untested": [claim for claim in claims if claim["verdict"] == "not tested"],
+        "counts": _counts(claims),
+        "marks": wording.MARKS,
+        "tables": tables,
+        "excerpts": excerpts(run),
+        "steps": STEPS_NATS,
+        "sources": provenance.sources(run),
+        "stages": provenance.stage_records(run),
+        "packages": provenance.packages(run),
+        "commands": provenance.commands(run),
+        "negative_control_limit": NEGATIVE_CONTROL_LIMIT,
+        "best_rival": _best_rival(run.discrimination),
+    }
+
+
+def _counts(claims: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """How many claims came to each verdict, in a fixed order."""
+    counted = Counter(claim["verdict"] for claim in claims)
+    return [(verdict, counted[verdict]) for verdict in VERDICTS if counted[verdict]]
+
+
+def _best_rival(found: dict[str, Any] | None) -> str | None:
+    """The rival of the lowest log loss."""
+    if found is None:
+        return None
+    rivals = {
+        name: sum(rule["log_loss_nats"])
+        for name, rule in found["rules"].items()
+        if rule["role"] == "rival" and rule["log_loss_nats"]
+    }
+    return min(sorted(rivals), key=lambda name: rivals[name]) if rivals else None

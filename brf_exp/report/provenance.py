@@ -1,0 +1,159 @@
+"""Where a run's numbers come from, and the commands that make them again."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from brf_exp.config import CaptureConfig, CorpusConfig, EvaluationConfig
+from brf_exp.report.load import Run
+from brf_exp.storage.captures import MANIFEST as CAPTURE_MANIFEST
+
+ROLES = {"a": "model a", "b": "model b", "proxy": "difficulty proxy"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One model's capture as its manifest describes it: label and value, what is not recorded left out."""
+
+    role: str
+    name: str
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage's manifest in a line."""
+
+    stage: str
+    key: str
+    seed: str
+    commit: str
+    finished: str
+    seconds: float | None
+
+
+def sources(run: Run) -> list[Source]:
+    """Models, corpora and captures, in the order a, b, proxy."""
+    return [_source(role, manifest) for role, manifest in _capture_manifests(run).items()]
+
+
+def stage_records(run: Run) -> list[StageRecord]:
+    """One line per stage that left a manifest."""
+    seconds = run.manifests.get("run", {}).get("seconds") or run.summary.get("seconds") or {}
+    return [_record(stage, manifest, seconds.get(stage)) for stage, manifest in run.manifests.items()]
+
+
+def packages(run: Run) -> dict[str, str]:
+    """Versions of the packages that computed the tests."""
+    for name in ("coherence", "discriminate", "run"):
+        found = run.manifests.get(name, {}).get("packages")
+        if found:
+            return {str(package): str(version) for package, version in found.items()}
+    return {}
+
+
+def commands(run: Run) -> list[str]:
+    """Command lines that make this run again, as far as its manifests tell."""
+    captured = _capture_manifests(run)
+    first = captured.get("a", {})
+    pair = str(run.measured["pair"])
+    lines = []
+    if first.get("mode") == "submission":
+        lines.append("brf-exp ingest submission=PATH")
+    overrides = [*_pair(pair, run.measured["models"], captured), *_settings(run)]
+    if first and first.get("mode") != "submission":
+        overrides += _differing(CorpusConfig(), first.get("corpus", {}), "corpus")
+        overrides += _differing(CaptureConfig(), first.get("determines", {}).get("capture", {}), "capture")
+    lines.append(shlex.join(["brf-exp", "run", *overrides]))
+    lines.append(shlex.join(["brf-exp", "report", f"run=runs/run/{run.folder.name}"]))
+    return lines
+
+
+def _capture_manifests(run: Run) -> dict[str, dict[str, Any]]:
+    """capture.json by role, of the captures that are still there."""
+    found = {}
+    for role in ROLES:
+        if role in run.captures:
+            path = run.captures[role] / CAPTURE_MANIFEST
+            found[role] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _source(role: str, manifest: dict[str, Any]) -> Source:
+    model, corpus, environment = (manifest.get(name) or {} for name in ("model", "corpus", "environment"))
+    dtype = manifest.get("dtype")
+    parts = manifest.get("parts") or []
+    facts = {
+        "revision": model.get("revision"),
+        "weights SHA-256": model.get("weights_sha256"),
+        "vocabulary": model.get("vocabulary_size"),
+        "tokenizer": manifest.get("tokenizer_fingerprint"),
+        "corpus": corpus.get("name"),
+        "corpus fingerprint": corpus.get("fingerprint"),
+        "condition": manifest.get("condition"),
+        "mode": str(manifest.get("mode", "")).replace("_", " "),
+        "logits kept (k)": manifest.get("k"),
+        "number type": dtype.get("forward") if isinstance(dtype, dict) else dtype,
+        "rows, documents": f"{manifest.get('rows')}, {manifest.get('documents')}",
+        "part SHA-256": ", ".join(str(part.get("sha256")) for part in parts),
+        "device": environment.get("device"),
+        "finished": environment.get("finished"),
+    }
+    kept = tuple((label, str(value)) for label, value in facts.items() if value not in (None, ""))
+    return Source(ROLES[role], str(model.get("name", "unnamed")), kept)
+
+
+def _record(stage: str, manifest: dict[str, Any], seconds: float | None) -> StageRecord:
+    environment = manifest.get("environment") or {}
+    commit = environment.get("git_commit")
+    dirty = " with uncommitted changes" if environment.get("git_dirty") else ""
+    seed = (manifest.get("determines") or {}).get("seed")
+    return StageRecord(
+        stage=stage,
+        key=str(manifest.get("key", "")),
+        seed="" if seed is None else str(seed),
+        commit=f"{commit[:12]}{dirty}" if commit else "installed package",
+        finished=str(environment.get("finished", "")),
+        seconds=seconds,
+    )
+
+
+def _pair(pair: str, models: list[str], captured: dict[str, dict[str, Any]]) -> list[str]:
+    """A named pair, or the two models themselves where the pair had no name of its own."""
+    if pair != "-".join(models):
+        return [f"pair={pair}"]
+    ids = {role: manifest.get("model", {}).get("id") for role, manifest in captured.items()}
+    members = [f"pair.{role}={ids.get(role) or name}" for role, name in zip("ab", models, strict=False)]
+    return ["pair=hf", *members, *([f"proxy={ids['proxy']}"] if ids.get("proxy") else [])]
+
+
+def _settings(run: Run) -> Iterator[str]:
+    """Overrides that differ from the defaults: phase map, evaluation, delta, seed."""
+    stage = "coherence" if "coherence" in run.manifests else "discriminate"
+    determines = run.manifests.get(stage, {}).get("determines") or {}
+    phase = determines.get("phase") or {}
+    yield f"phase={phase.get('name', run.measured['primary'])}"
+    if phase.get("table") is not None:
+        yield "phase.table=FILE.csv"
+    if phase.get("scale") is not None:
+        yield f"phase.scale={phase['scale']:g}"
+    yield from _differing(EvaluationConfig(), determines.get("evaluation") or {}, "evaluation")
+    if determines.get("delta", 0.05) != 0.05:
+        yield f"claims.delta={determines['delta']:g}"
+    if determines.get("seed"):
+        yield f"seed={determines['seed']}"
+
+
+def _differing(defaults: Any, found: dict[str, Any], group: str) -> list[str]:
+    """group.field=value for every recorded field that is not the default."""
+    made = []
+    for field in fields(defaults):
+        value = found.get(field.name, getattr(defaults, field.name))
+        if value == getattr(defaults, field.name) or value is None:
+            continue
+        name = group if field.name == "name" else f"{group}.{field.name}"
+        made.append(f"{name}={str(value).lower() if isinstance(value, bool) else value}")
+    return made
+
