@@ -98,7 +98,7 @@ def read_hub(corpus: CorpusConfig) -> list[Document]:
         raise ConfigError("`corpus.id` must be a hub dataset id with corpus=hub, got None.")
     datasets = _datasets()
     hub: Any = importlib.import_module("huggingface_hub")
-    hub.utils.logging.set_verbosity_error()
+    importlib.import_module("huggingface_hub.utils").logging.set_verbosity_error()
     try:
         if not hub.constants.HF_HUB_OFFLINE:  # one quick question instead of minutes of retries
             hub.HfApi().dataset_info(corpus.id, revision=corpus.revision, timeout=HUB_TIMEOUT_SECONDS)

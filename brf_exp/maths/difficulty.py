@@ -65,11 +65,13 @@ def reliability_curve(
     """Partial correlation of two models' document-centred normal scores over assumed proxy reliabilities.
 
     Parameters: `scores`, `predictions` (2, n): normal scores and their cross-fitted difficulty predictions.
-    Intervals are percentiles over documents drawn with replacement.
+    The difficulty of a token is one number, the mean of the two predictions (so the prediction of the mean score):
+    with a prediction of its own per model the three correlations would belong to no common distribution, and the
+    formula leaves [-1, 1]. Intervals are percentiles over documents drawn with replacement.
     """
     u = np.stack([centred(row, offsets) for row in scores])
-    m = np.stack([centred(row, offsets) for row in predictions])
-    products = np.column_stack([u[0] * u[1], u[0] * m[0], u[1] * m[1], u[0] ** 2, u[1] ** 2, m[0] ** 2, m[1] ** 2])
+    m = centred(predictions.mean(axis=0), offsets)
+    products = np.column_stack([u[0] * u[1], u[0] * m, u[1] * m, u[0] ** 2, u[1] ** 2, m**2])
     sums = document_sums(products, offsets)
     n_documents = sums.shape[0]
     weights = rng.multinomial(n_documents, np.full(n_documents, 1 / n_documents), size=n_resamples)
@@ -94,8 +96,8 @@ def _correlations(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         scale = np.sqrt(left * right)
         return np.divide(numerator, scale, out=np.zeros_like(numerator), where=scale > 0)
 
-    c12, c1, c2, u1, u2, m1, m2 = sums.T.astype(np.float64)
-    return ratio(c12, u1, u2), ratio(c1, u1, m1), ratio(c2, u2, m2)
+    c12, c1, c2, u1, u2, m = sums.T.astype(np.float64)
+    return ratio(c12, u1, u2), ratio(c1, u1, m), ratio(c2, u2, m)
 
 
 def survives(points: list[ReliabilityPoint]) -> bool:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import logsumexp
 
 MIN_NORMALISER = 1e-12
 
@@ -30,7 +29,7 @@ class FusionRule:
 
 @dataclass(frozen=True)
 class Fused:
-    """A fused distribution: `p` (..., V) with NaN-free rows, `undefined` (...) where Z < 1e-12 (p is 0 there)."""
+    """A fused distribution: `p` (..., V), never NaN, and 0 where `undefined` (...): Z < 1e-12 or infinite."""
 
     p: np.ndarray
     normaliser: np.ndarray
@@ -65,10 +64,9 @@ def power_mean_numerator(log_p: np.ndarray, weights: np.ndarray, *, order: float
         return product_numerator(log_p, weights)
     with np.errstate(divide="ignore"):
         log_weights = np.log(_broadcast(weights, log_p))
-    shifted = np.where(np.isneginf(log_weights), -np.inf, log_weights + order * log_p)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_mean = logsumexp(shifted, axis=0) / order
-    return np.where(np.isnan(log_mean), 0.0, np.exp(log_mean))
+    # A weight of 0 leaves a model out whatever it says; with a negative order a model that rules a token out decides.
+    terms = np.where(np.isneginf(log_weights), -np.inf, log_weights + order * log_p)
+    return np.exp(np.logaddexp.reduce(terms, axis=0) / order)
 
 
 def coherent_numerator(log_p: np.ndarray, weights: np.ndarray, *, coherence: float | np.ndarray = 1.0) -> np.ndarray:
@@ -106,8 +104,9 @@ def routed_numerator(log_p: np.ndarray, weights: np.ndarray, *, confidence: np.n
 
 
 def contrastive_numerator(log_p: np.ndarray, weights: np.ndarray, *, strength: float = 0.5) -> np.ndarray:
-    """p_1^(1 + beta) p_2^(-beta): contrastive decoding of two models."""
-    return np.exp((1 + strength) * log_p[0] - strength * log_p[1])
+    """p_1^(1 + beta) p_2^(-beta): contrastive decoding of two models; a token the first excludes gets 0."""
+    second = np.where(np.isneginf(log_p[0]), 0.0, log_p[1])
+    return np.exp((1 + strength) * log_p[0] - strength * second)
 
 
 def vote_numerator(log_p: np.ndarray, weights: np.ndarray, *, hit_rate: float = 0.5) -> np.ndarray:
@@ -187,9 +186,9 @@ RULES: dict[str, FusionRule] = {
 
 
 def normalised(numerator: np.ndarray) -> Fused:
-    """Divide by the sum over tokens; positions with Z < 1e-12 are undefined, never NaN."""
+    """Divide by the sum over tokens; positions with Z < 1e-12 or infinite are undefined, never NaN."""
     total = numerator.sum(axis=-1)
-    undefined = ~(total >= MIN_NORMALISER)
+    undefined = ~((total >= MIN_NORMALISER) & np.isfinite(total))
     p = np.divide(numerator, total[..., None], out=np.zeros_like(numerator), where=~undefined[..., None])
     return Fused(p, total, undefined)
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 TARGET = 0  # column of the realised token in the arrays over S
+# Added to every mass outside the listed tokens: a sum of probabilities is only known to rounding, and what is lost
+# there enters the bounds under a root, where 1e-16 becomes 1e-8.
+ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,10 @@ def known_tokens(
     in_first = _matches(ids[1], ids[0]) >= 0
     own2 = np.where(~in_first & (ids[1] != target_ids[:, None]), log_p[1], -np.inf)
     p_shared = np.exp(shared)
-    remainder = np.maximum(1 - p_shared.sum(axis=2), 0)
+    remainder = np.maximum(1 - p_shared.sum(axis=2), 0) + ROUNDING
     own_mass = np.stack([np.exp(own1).sum(axis=1), np.exp(own2).sum(axis=1)])
-    unlisted = np.maximum(remainder - own_mass, 0)
-    with np.errstate(divide="ignore"):
-        cap = np.minimum(np.stack([log_p[0][:, -1], log_p[1][:, -1]]), np.log(unlisted))
+    unlisted = np.maximum(remainder - own_mass, ROUNDING)
+    cap = np.minimum(np.stack([log_p[0][:, -1], log_p[1][:, -1]]), np.log(unlisted))
     lower = np.sqrt(p_shared[0] * p_shared[1]).sum(axis=1)
     upper = np.minimum(1.0, lower + _overlap_tail((own1, own2), own_mass, unlisted, cap))
     return KnownTokens(

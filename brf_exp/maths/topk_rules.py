@@ -214,40 +214,32 @@ def vote_losses(known: KnownTokens, ballot: Votes, *, hit_rate: np.ndarray) -> R
 def accuracy_bounds(known: KnownTokens, rule: str, **parameters: Any) -> tuple[float, float]:
     """Share of positions whose realised token is the fused arg-max, as (surely, possibly).
 
-    A token outside S is scored at the ends of what its unknown probability can be; every numerator is monotone
-    or convex in each probability's square root, so the largest score is at an end.
+    A token outside S is scored at the ends of what its unknown probability can be. Every numerator is monotone or
+    convex in each probability's square root, so the largest score over a set of tokens and an interval is at an end
+    of both: only the most and the least likely listed token and the cap need to be looked at.
     """
     weights = _weights(parameters.pop("weight", 0.5))
     numerator = fusion.RULES[rule].numerator
     scores = numerator(known.shared, weights, **parameters)
-    own1, own2 = known.own
-    rivals = [
-        _best(numerator, first, second, weights, parameters)
-        for first, second in (
-            (own1, known.cap[1][:, None]),
-            (own1, np.full((1, 1), -np.inf)),
-            (known.cap[0][:, None], own2),
-            (np.full((1, 1), -np.inf), own2),
-            (known.cap[0][:, None], known.cap[1][:, None]),
-            (known.cap[0][:, None], np.full((1, 1), -np.inf)),
-            (np.full((1, 1), -np.inf), known.cap[1][:, None]),
-        )
-    ]
-    outside = np.maximum.reduce(rivals)
+    nothing = np.full_like(known.cap[0], -np.inf)
+    (most1, least1), (most2, least2) = (_extremes(own) for own in known.own)
+    ends1, ends2 = (known.cap[0], nothing), (known.cap[1], nothing)
+    pairs = [(first, second) for first in (most1, least1) for second in ends2]
+    pairs += [(first, second) for first in ends1 for second in (most2, least2)]
+    pairs += [(first, second) for first in ends1 for second in ends2]
+    candidates = np.stack([np.stack([first for first, _ in pairs], axis=1), np.stack([s for _, s in pairs], axis=1)])
+    with np.errstate(invalid="ignore"):
+        outside = np.nan_to_num(numerator(candidates, weights, **parameters), nan=0.0).max(axis=1)
     target = scores[:, TARGET]
-    best_known = scores[:, 1:].max(axis=1)
-    possible = target > best_known
+    possible = target > scores[:, 1:].max(axis=1)
     return float((possible & (target > outside)).mean()), float(possible.mean())
 
 
-def _best(numerator: Any, first: np.ndarray, second: np.ndarray, weights: np.ndarray, parameters: Any) -> np.ndarray:
-    """Largest score per row over pairs of log-probabilities, ignoring unused columns (both -inf)."""
-    rows = max(first.shape[0], second.shape[0])
-    columns = max(first.shape[1], second.shape[1])
-    log_p = np.stack([np.broadcast_to(first, (rows, columns)), np.broadcast_to(second, (rows, columns))])
-    listed = first if first.shape[1] > 1 else second if second.shape[1] > 1 else np.zeros((1, 1))
-    scores = np.where(np.isneginf(listed), 0.0, numerator(log_p, weights, **parameters))
-    return np.broadcast_to(scores, (rows, columns)).max(axis=1)
+def _extremes(own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Largest and smallest log-probability listed in each row, (n,) each; -inf where none is."""
+    used = np.isfinite(own)
+    smallest = np.where(used, own, np.inf).min(axis=1)
+    return own.max(axis=1), np.where(np.isinf(smallest), -np.inf, smallest)
 
 
 def difference_bounds(known: KnownTokens, candidate: RuleLosses, reference: RuleLosses) -> np.ndarray:

@@ -100,7 +100,7 @@ def _download(reference: ModelReference) -> Path:
         hub: Any = importlib.import_module("huggingface_hub")
     except ImportError:
         raise InputError(f"`{reference.name}` must be downloaded with huggingface_hub. Install it: {INSTALL}") from None
-    hub.utils.logging.set_verbosity_error()
+    importlib.import_module("huggingface_hub.utils").logging.set_verbosity_error()
     try:
         return Path(
             hub.snapshot_download(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 N_SECTORS = 36
-N_BINS = 30
+N_BINS = 20
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ def phase_rose(
 
     The area of a sector is its share of positions; the arrow and the dashed circle have the unit circle as scale.
     """
-    edges = np.linspace(-np.pi, np.pi, N_SECTORS + 1)
-    wrapped = np.angle(np.exp(1j * differences_rad))
+    half = np.pi / N_SECTORS
+    edges = np.linspace(-np.pi - half, np.pi - half, N_SECTORS + 1)  # one sector's middle is 0
+    wrapped = (differences_rad - edges[0]) % (2 * np.pi) + edges[0]
     share = np.histogram(wrapped, bins=edges)[0] / max(wrapped.size, 1)
     radius = np.sqrt(share / share.max())
     with drawing():
@@ -64,9 +65,8 @@ def phase_rose(
         tip = {"arrowstyle": "-|>", "color": ORANGE, "linewidth": 2.2, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 14}
         axes.annotate("", xy=(mean_direction_rad, resultant_length), xytext=(0, 0), arrowprops=tip)
         degrees = np.degrees(mean_direction_rad)
-        axes.plot(
-            [], [], color=ORANGE, linewidth=2.2, label=f"R = {resultant_length:.2f}, mean direction {degrees:.0f}\u00b0"
-        )
+        arrow = f"R = {resultant_length:.2f}, mean direction {degrees:.0f}\u00b0".replace("-", "\u2212")
+        axes.plot([], [], color=ORANGE, linewidth=2.2, label=arrow)
         axes.set_rlim(0, 1.02)
         axes.set_rticks([0.5, 1.0], ["0.5", "1"], color=MUTED, fontsize=8)
         axes.set_rlabel_position(112)
@@ -77,39 +77,29 @@ def phase_rose(
     return figure
 
 
-_DEGREES = [
-    "0\u00b0",
-    "45\u00b0",
-    "90\u00b0",
-    "135\u00b0",
-    "180\u00b0",
-    "\u2212135\u00b0",
-    "\u221290\u00b0",
-    "\u221245\u00b0",
-]
+_DEGREES = [f"{degrees}\u00b0".replace("-", "\u2212") for degrees in (0, 45, 90, 135, 180, -135, -90, -45)]
 
 
 def repairing_null(panels: Sequence[NullPanel]) -> "Figure":
     """Observed excess coherence against that of documents paired with the wrong partner, one panel each."""
     with drawing():
-        figure, axes = canvas(5.4, 0.5 + 1.75 * len(panels), nrows=len(panels), sharex=True, squeeze=False)
+        figure, axes = canvas(5.4, 0.75 + 1.5 * len(panels), nrows=len(panels), sharex=True, squeeze=False)
         for row, panel in zip(axes[:, 0], panels, strict=True):
             _null_panel(row, panel)
-        axes[-1, 0].set_xlabel("excess coherence (mean cosine of centred phases, minus the mean of re-pairings)")
-        axes[0, 0].legend(loc="upper center", ncols=2, fontsize=8)
+        axes[-1, 0].set_xlabel("excess coherence, minus the mean of the re-pairings")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=4, fontsize=8, columnspacing=1.2)
     return figure
 
 
 def _null_panel(axes: "Axes", panel: NullPanel) -> None:
     top = float(np.histogram(panel.draws, bins=N_BINS)[0].max())
     axes.hist(panel.draws, bins=N_BINS, color=MUTED, alpha=0.55, linewidth=0, label="re-paired documents")
-    axes.axvline(panel.relevant, color=INK, linewidth=1, dashes=(4, 3), label="smallest that matters (\u03b4)")
+    axes.axvline(panel.relevant, color=INK, linewidth=1, dashes=(4, 3), label="smallest that matters")
     axes.axvline(0, color=MUTED, linewidth=0.7)
     axes.plot(panel.interval, [top * 0.45] * 2, color=ORANGE, linewidth=4, alpha=0.45, label="95 % interval")
-    axes.plot(
-        [panel.observed], [top * 0.45], marker="D", color=ORANGE, markersize=6, linestyle="none", label="observed"
-    )
-    axes.set_ylim(0, top * 1.55)
+    axes.plot([panel.observed], [top * 0.45], "D", color=ORANGE, markersize=6, label="observed")
+    axes.set_ylim(0, top * 1.1)
     axes.set_title(panel.title)
     axes.set_ylabel("re-pairings")
 
@@ -127,10 +117,8 @@ def map_intervals(rows: Sequence[MapRow], *, delta: float) -> "Figure":
             if row.residual_interval is not None and row.residual_share is not None:
                 name = "beyond shared difficulty" if place == 0 else None
                 _interval(axes, row.residual_share, row.residual_interval, place + shift, ORANGE, "D", name)
-        names = [
-            f"{printable(row.name)} (decides)" if place == 0 else printable(row.name) for place, row in enumerate(rows)
-        ]
-        axes.set_yticks(range(len(rows)), names)
+        names = [printable(row.name) for row in rows]
+        axes.set_yticks(range(len(rows)), [f"{names[0]} (decides)", *names[1:]])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel("share of the possible excess coherence")
         light_grid(axes)
@@ -148,7 +136,7 @@ def _interval(
 def reliability_curve(
     reliability: np.ndarray, value: np.ndarray, lower: np.ndarray, upper: np.ndarray, *, deciding: float = 0.8
 ) -> "Figure":
-    """Partial correlation of the models' gaps against how reliable the difficulty proxy is; arrays (m,), NaN allowed."""
+    """Partial correlation of the models' gaps against the reliability of the proxy; arrays (m,), NaN allowed."""
     with drawing():
         figure, axes = canvas(5.4, 2.7)
         axes.axhline(0, color=MUTED, linewidth=0.7)
@@ -156,6 +144,7 @@ def reliability_curve(
         axes.fill_between(reliability, lower, upper, color=PURPLE, alpha=0.25, linewidth=0, label="95 % interval")
         axes.plot(reliability, value, color=PURPLE, linewidth=1.8, label="partial correlation of the gaps")
         axes.set_xlim(float(reliability.min()), float(reliability.max()))
+        axes.set_ylim(*_possible(reliability, lower, upper))
         axes.set_xlabel("assumed reliability of the difficulty proxy")
         axes.set_ylabel("partial correlation")
         axes.set_title("What is left if the proxy knows difficulty only this well")
@@ -164,8 +153,16 @@ def reliability_curve(
     return figure
 
 
+def _possible(reliability: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[float, float]:
+    """Limits within -1 and 1 that show the reliable end, where the formula does not run away."""
+    trusted = np.concatenate([ends[(reliability >= 0.75) & np.isfinite(ends)] for ends in (lower, upper)])
+    low, high = np.min(trusted, initial=0.0), np.max(trusted, initial=0.0)
+    margin = 0.3 * max(high - low, 0.1)
+    return float(max(low - margin, -1.0)), float(min(high + margin, 1.0))
+
+
 def coherence_histogram(cosines: np.ndarray, *, negative_share: float) -> "Figure":
-    """How the interference factor c = cos(phase difference) is spread over positions (n,); c < 0 suppresses agreement."""
+    """How the interference factor c = cos(phase difference) is spread over positions (n,)."""
     edges = np.linspace(-1, 1, 41)
     with drawing():
         figure, axes = canvas(5.4, 2.3)

@@ -15,8 +15,8 @@ from brf_exp.storage.captures import Capture, open_capture
 
 STEPS_NATS = (0.01, 0.03, 0.1, 0.3, 1.0)  # where a token's colour becomes one step stronger
 N_AMPLIFIED = N_SUPPRESSED = 3
-N_BEFORE, N_AFTER = 22, 14
-N_ORDINARY = 48
+N_BEFORE, N_AFTER, N_ORDINARY = 22, 14, 48  # tokens of an excerpt, at least
+CHARS_BEFORE, CHARS_AFTER, CHARS_ORDINARY = 110, 70, 260  # code points of an excerpt, about, where tokens are short
 MARGIN = 1e-9  # of rounding, so that equal probabilities never count as below
 
 
@@ -69,17 +69,28 @@ def excerpts(run: Run) -> list[Excerpt]:
     for sign, n_wanted, word in ((1, N_AMPLIFIED, "amplified"), (-1, N_SUPPRESSED, "suppressed")):
         for row in _strongest(scored, sign, n_wanted, taken):
             nats = number(abs(float(scored.gain_nats[row])))
-            chosen.append(_excerpt(scored, row - N_BEFORE, row + N_AFTER + 1, row, f"Strongly {word}: {nats} nats"))
-    ordinary = _ordinary_start(scored, taken)
-    return [
-        *chosen,
-        _excerpt(scored, ordinary, ordinary + N_ORDINARY, None, "An ordinary passage, not chosen by effect"),
-    ]
+            start, stop = _reach(scored, row, -CHARS_BEFORE, N_BEFORE), _reach(scored, row, CHARS_AFTER, N_AFTER)
+            chosen.append(_excerpt(scored, start, stop, row, f"Strongly {word}: {nats} nats"))
+    row = _ordinary_start(scored, taken)
+    stop = _reach(scored, row, CHARS_ORDINARY, N_ORDINARY)
+    return [*chosen, _excerpt(scored, row, stop, None, "An ordinary passage, not chosen by effect")]
 
 
 def share_below(run: Run) -> float | None:
     """Share of positions at which the realised token ends up below both models, at the midpoint."""
     return None if run.discrimination is None else float(run.discrimination["below_minimum_rate"])
+
+
+def _reach(scored: _Scored, row: int, chars: int, n_tokens: int) -> int:
+    """The first row (chars < 0) or the row behind the last one of an excerpt, within the row's document."""
+    first, behind = np.searchsorted(scored.document, [scored.document[row], scored.document[row] + 1]).tolist()
+    far = row
+    if scored.spans is not None:
+        starts = scored.spans[first:behind, 0]
+        far = first + int(np.searchsorted(starts, scored.spans[row, 0] + chars))
+    if chars < 0:
+        return max(first, min(far, row - n_tokens))
+    return min(behind, max(far, row + n_tokens + 1))
 
 
 def _strongest(scored: _Scored, sign: int, n_wanted: int, taken: set[int]) -> Iterator[int]:
@@ -108,7 +119,6 @@ def _ordinary_start(scored: _Scored, taken: set[int]) -> int:
 def _excerpt(scored: _Scored, start: int, stop: int, centre: int | None, reason: str) -> Excerpt:
     document = int(scored.document[start if centre is None else centre])
     first, behind = np.searchsorted(scored.document, [document, document + 1]).tolist()
-    start, stop = max(start, first), min(stop, behind)
     pieces = tuple(_pieces(scored, document, start, stop, centre))
     position = int(scored.position[start])
     return Excerpt(reason, scored.names[document], position, pieces, start > first, stop < behind)

@@ -9,7 +9,7 @@ import numpy as np
 from brf_exp.report import coherence_figures as coherence
 from brf_exp.report import discrimination_figures as discrimination
 from brf_exp.report.load import Run
-from brf_exp.report.wording import CONTROLS, group_of, number, percent, rule_name
+from brf_exp.report.wording import CONTROLS, GROUPS, group_of, number, percent, rule_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,9 +43,7 @@ def _phase_rose(run: Run) -> Drawn | None:
     names = ("mean_direction_rad", "resultant_length", "resultant_length_independent")
     figure = coherence.phase_rose(differences, **{name: primary[name] for name in names})
     length, independent = (number(primary[name], 2) for name in names[1:])
-    return Drawn(
-        figure, f"Histogram of phase differences around the circle: R = {length}, {independent} if independent"
-    )
+    return Drawn(figure, f"Phase differences around the circle: R = {length}, {independent} if independent")
 
 
 def _repairing_null(run: Run) -> Drawn | None:
@@ -112,9 +110,7 @@ def _contrast_forest(run: Run) -> Drawn | None:
         return None
     rows = [_contrast_row(name, found) for name in found["contrasts"]]
     figure = discrimination.contrast_forest(_in_groups(rows), delta_nats=found["delta_nats"])
-    return Drawn(
-        figure, "Log loss of Born Rule Fusion minus each rule, with 95 % intervals; the numbers are in the table"
-    )
+    return Drawn(figure, "Log loss of Born Rule Fusion minus each rule, with 95 % intervals, as in the table below")
 
 
 def _contrast_row(rule: str, found: dict[str, Any]) -> discrimination.ContrastRow:
@@ -129,8 +125,6 @@ def _contrast_row(rule: str, found: dict[str, Any]) -> discrimination.ContrastRo
 
 
 def _in_groups(rows: list[discrimination.ContrastRow]) -> list[discrimination.ContrastRow]:
-    from brf_exp.report.wording import GROUPS
-
     return sorted(rows, key=lambda row: GROUPS.index(row.group))
 
 

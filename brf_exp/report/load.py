@@ -71,7 +71,9 @@ def load_run(folder: Path | str) -> Run:
     if results["coherence"] is None and results["discriminate"] is None:
         raise MissingInputError(f"`run` must be a run folder with results of a test, got {str(folder)!r}. {MAKE_A_RUN}")
     summary = _read(folder / RESULTS) or {}
-    manifests = {name: _read(folder / place / MANIFEST) for name, place in (("run", "."), *zip(STAGES, STAGES))}
+    manifests = {
+        name: _read(folder / place / MANIFEST) for name, place in {"run": ".", **{s: s for s in STAGES}}.items()
+    }
     return Run(
         folder=folder,
         summary=summary,
@@ -88,7 +90,7 @@ def load_run(folder: Path | str) -> Run:
 def newest_run(runs_dir: Path | str) -> Path:
     """The folder under runs_dir/run that was finished last; MissingInputError where there is none."""
     parent = Path(runs_dir).absolute() / "run"
-    found = [path for path in _whole_runs(parent)]
+    found = list(_whole_runs(parent))
     if not found:
         raise MissingInputError(f"`{parent}` must hold a finished run, got none. {MAKE_A_RUN}")
     return max(found, key=lambda path: ((path / RESULTS).stat().st_mtime_ns, path.name))

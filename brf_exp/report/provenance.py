@@ -156,4 +156,3 @@ def _differing(defaults: Any, found: dict[str, Any], group: str) -> list[str]:
         name = group if field.name == "name" else f"{group}.{field.name}"
         made.append(f"{name}={str(value).lower() if isinstance(value, bool) else value}")
     return made
-

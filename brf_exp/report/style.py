@@ -26,7 +26,7 @@ _NO_DATES: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {  # matplotlib knows its options as literals
     "font.family": ["DejaVu Sans"],
     "font.size": 9.0,
     "axes.titlesize": 9.5,
@@ -86,6 +86,13 @@ def light_grid(axes: "Axes", axis: str = "x") -> None:
     """Thin lines behind the data along one axis, and no ticks on the other."""
     axes.grid(True, axis="x" if axis == "x" else "y")
     axes.tick_params(axis="y" if axis == "x" else "x", length=0)
+
+
+def settle(figure: "Figure") -> None:
+    """Fix where everything stands, so that it is worked out once and not for every file format."""
+    with drawing():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
 
 
 def encode(figure: "Figure", kind: str, *, name: str) -> bytes:

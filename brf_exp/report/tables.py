@@ -8,7 +8,7 @@ from typing import Any
 
 from brf_exp.report.gallery import share_of
 from brf_exp.report.load import Run
-from brf_exp.report.wording import interval, number, parameters, property_name, rule_name
+from brf_exp.report.wording import SUPERSCRIPTS, interval, number, parameters, property_name, rule_name
 
 Row = list[Any]
 _ESCAPES = {
@@ -16,9 +16,7 @@ _ESCAPES = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\u2212": "$-$", "\u2013": "--", "\u00a0": "~",
     "\u00d7": r"$\times$", "\u03b4": r"$\delta$",
 }  # fmt: skip
-_SUPERSCRIPTS = dict(
-    zip("\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079", "-0123456789", strict=True)
-)
+_PLAIN = dict(zip(SUPERSCRIPTS, "-0123456789", strict=True))
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,8 @@ def tables(run: Run) -> dict[str, Table]:
         made["contrasts"] = _contrasts(run.discrimination)
     if run.coherence_curve is not None:
         frame = run.coherence_curve
-        made["coherence_curve"] = Table(
-            "Log loss of constant coherence", list(frame.columns), frame.to_numpy().tolist()
-        )
+        rows = frame.to_numpy().tolist()
+        made["coherence_curve"] = Table("Log loss of constant coherence", list(frame.columns), rows)
     if run.audit is not None:
         made["audit"] = _audit(run.audit)
         made["identities"] = _identities(run.audit)
@@ -86,9 +83,8 @@ def _rules(found: dict[str, Any]) -> Table:
         label = rule_name(name, found["models"])
         rows.append([name, label, rule["role"], *loss, *ends, rule["n_undefined"], parameters(rule["parameters"])])
     rows.sort(key=lambda row: (row[3] is None, (row[3] or 0) + (row[4] or 0), row[0]))
-    return Table(
-        "Every rule on the same positions", [*columns, "n_undefined", "parameters"], rows, paper=(1, 3, 4, 5, 6)
-    )
+    columns += ["n_undefined", "parameters"]
+    return Table("Every rule on the same positions", columns, rows, paper=(1, 3, 4, 5, 6))
 
 
 def _contrasts(found: dict[str, Any]) -> Table:
@@ -146,21 +142,9 @@ def to_latex(table: Table) -> str:
     heads = [escape(str(table.columns[index]).replace("_", " ")) for index in table.paper]
     body = [" & ".join(escape(cell_text(row[index])) for index in table.paper) + r" \\" for row in table.rows]
     aligned = "".join("r" if _is_numeric(table, index) else "l" for index in table.paper)
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape(table.caption)}}}",
-        rf"\begin{{tabular}}{{{aligned}}}",
-    ]
-    lines += [
-        r"\toprule",
-        " & ".join(heads) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.caption)}}}"]
+    lines += [rf"\begin{{tabular}}{{{aligned}}}", r"\toprule", " & ".join(heads) + r" \\", r"\midrule", *body]
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 
@@ -175,7 +159,7 @@ def cell_text(value: Any) -> str:
 
 def escape(text: str) -> str:
     """Text that LaTeX sets as it stands."""
-    made = "".join(f"$^{{{_SUPERSCRIPTS[c]}}}$" if c in _SUPERSCRIPTS else _ESCAPES.get(c, c) for c in text)
+    made = "".join(f"$^{{{_PLAIN[c]}}}$" if c in _PLAIN else _ESCAPES.get(c, c) for c in text)
     return made.replace("}$$^{", "")
 
 

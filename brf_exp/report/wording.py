@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 MINUS, DASH, NBSP = "\u2212", "\u2013", "\u00a0"
+SUPERSCRIPTS = "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
 RULES = {
     "brf": "Born Rule Fusion",
     "linear": "linear pool",
@@ -64,9 +65,9 @@ def number(value: float | None, digits: int = 3) -> str:
         return DASH
     if value == 0:
         return "0"
-    if float(value).is_integer() and abs(value) < 1e9:
+    if (float(value).is_integer() or abs(value) >= 1000) and abs(value) < 1e9:
         return f"{value:,.0f}".replace("-", MINUS)
-    if abs(value) < 1e-4 or abs(value) >= 1e6:
+    if abs(value) < 1e-4 or abs(value) >= 1e9:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa.replace('-', MINUS)}\u00d710{_superscript(int(exponent))}"
     return f"{value:.{digits}g}".replace("-", MINUS)
@@ -126,6 +127,4 @@ def parameters(found: dict[str, Any]) -> str:
 
 
 def _superscript(exponent: int) -> str:
-    return str(exponent).translate(
-        str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
-    )
+    return str(exponent).translate(str.maketrans("-0123456789", SUPERSCRIPTS))

@@ -8,7 +8,7 @@ from typing import Any
 from brf_exp.report.gallery import FIGURES
 from brf_exp.report.load import Run, input_files
 from brf_exp.report.page import TEMPLATES, page
-from brf_exp.report.style import FORMATS, encode, inline_svg
+from brf_exp.report.style import FORMATS, encode, inline_svg, settle
 from brf_exp.report.tables import tables, to_csv, to_latex
 from brf_exp.storage.captures import MANIFEST as CAPTURE_MANIFEST
 from brf_exp.storage.captures import sha256_of
@@ -43,6 +43,7 @@ def write_report(run: Run, folder: Path, *, on_step: Callable[[str], None] = lam
         drawn = make(run)
         if drawn is None:
             continue
+        settle(drawn.figure)
         encoded = {kind: encode(drawn.figure, kind, name=name) for kind in FORMATS}
         for kind, content in encoded.items():
             (folder / "figures" / f"{name}.{kind}").write_bytes(content)

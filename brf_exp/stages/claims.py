@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from brf_exp.config import ClaimsStageConfig
-from brf_exp.errors import MissingInputError
 from brf_exp.maths.decisions import INCONCLUSIVE, NOT_TESTED, Verdict
+from brf_exp.report import newest_run
 from brf_exp.stages.claim_tests import TESTS, Measured, Outcome
 from brf_exp.stages.finish import finish, is_done
 from brf_exp.stages.ledger import Claim, freeze, frozen, ledger_hash, load_ledger
@@ -19,14 +19,6 @@ def run(config: ClaimsStageConfig) -> Path:
     """Run the stage on a run folder (the newest one by default); the folder of its results."""
     folder = newest_run(Path(config.runs_dir)) if config.run is None else Path(config.run).absolute()
     return claims_of(folder, config.claims.ledger)
-
-
-def newest_run(runs_dir: Path) -> Path:
-    """The run folder that was finished last; MissingInputError where there is none."""
-    found = [path.parent for path in runs_dir.glob("run/*/discriminate") if path.is_dir()]
-    if not found:
-        raise MissingInputError(f"`run` must be a run folder, got none under {runs_dir}. Make one with `brf-exp run`.")
-    return max(found, key=lambda path: (path / "discriminate").stat().st_mtime)
 
 
 def claims_of(run_folder: Path, ledger: str | None) -> Path:

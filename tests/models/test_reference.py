@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,8 @@ from brf_exp.config import ModelConfig
 from brf_exp.errors import BrfError, ConfigError, InputError
 from brf_exp.models import reference
 from brf_exp.models.reference import ModelReference, embedded_names, fetch, identify, resolve, resolve_spec
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -139,6 +144,23 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     ) as e:
         fetch(resolve_spec("org/model-a"))
     assert "\n" not in str(e.value)
+
+
+def test_hub_in_a_fresh_process() -> None:
+    program = """
+from brf_exp.errors import InputError
+from brf_exp.models.reference import fetch, resolve_spec
+try:
+    fetch(resolve_spec("org/no-such-model"))
+except InputError as error:
+    print(error)
+"""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("`org/no-such-model` must be a model that can be downloaded from the hub, got ")
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
 
 
 def test_hub_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

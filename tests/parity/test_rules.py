@@ -50,13 +50,15 @@ def test_rule_at_full_vocabulary(full, truncate, slow, name, losses, parameters)
     _assert_point(losses(known, **parameters), _slow_losses(full, getattr(slow, name), parameters))
 
 
-@pytest.mark.parametrize(("name", "losses", "parameters"), CASES)
+# On full distributions the mixture's log pool has the weights of its linear pool, so only equal ones compare.
+FULL_CASES = [case for case in CASES if case[0] != "lin_log" or case[2]["weight"] == 0.5]
+
+
+@pytest.mark.parametrize(("name", "losses", "parameters"), FULL_CASES)
 def test_full_distributions(full, slow, name, losses, parameters) -> None:
     log_p, targets = full
     given = dict(parameters)
     weight = given.pop("weight", 0.5)
-    if name == "lin_log" and weight != 0.5:
-        pytest.skip("the full-vocabulary rule gives its log pool the same weights")
     p = fusion.fuse(FULL_NAMES.get(name, name), log_p, weights=np.array([weight, 1 - weight]), **given).p
     expected = _slow_losses(full, getattr(slow, name), parameters)
     np.testing.assert_allclose(-np.log(p[np.arange(targets.size), targets]), expected, atol=TOLERANCE)
