@@ -126,8 +126,6 @@ def _check_needs(config: c.StageConfig) -> None:
             _check_pair(config.pair)
     if isinstance(config, c.IngestStageConfig):
         _require("submission", config.submission, "a folder, .zip or .tar.gz with a submission.yaml")
-    if isinstance(config, c.ClaimsStageConfig | c.ReportStageConfig):
-        _require("run", config.run, "a run folder, as printed by `brf-exp run`")
 
 
 def _check_model(model: c.ModelConfig, *, trained: bool) -> None:

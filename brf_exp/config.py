@@ -218,7 +218,7 @@ class AuditStageConfig(StageConfig):
 class ClaimsStageConfig(StageConfig):
     """One verdict per public claim, from what a run has measured."""
 
-    run: str | None = None  # a run folder, as printed by `brf-exp run`
+    run: str | None = None  # a run folder, as printed by `brf-exp run`; default: the newest
     claims: ClaimsConfig = field(default_factory=ClaimsConfig)
 
 
@@ -226,7 +226,7 @@ class ClaimsStageConfig(StageConfig):
 class ReportStageConfig(StageConfig):
     """Figures, tables and one self-contained page from a run."""
 
-    run: str | None = None  # a run folder, as printed by `brf-exp run`
+    run: str | None = None  # a run folder, as printed by `brf-exp run`; default: the newest
 
 
 @dataclass

@@ -75,8 +75,6 @@ CASES: list[tuple[type[c.StageConfig], str, Any, str]] = [
     (c.TrainStageConfig, "model.recipe.tokens", 0, "at least 1"),
     (c.TrainStageConfig, "model.recipe.seed", -1, "at least 0"),
     (c.IngestStageConfig, "submission", None, "a folder, .zip or .tar.gz with a submission.yaml"),
-    (c.ClaimsStageConfig, "run", None, "a run folder, as printed by `brf-exp run`"),
-    (c.ReportStageConfig, "run", "", "a run folder, as printed by `brf-exp run`"),
 ]
 
 

@@ -67,7 +67,7 @@ def discrimination(m: Measured) -> Outcome:
     rivals = {name: c for name, c in d["contrasts"].items() if d["rules"][name]["role"] == "rival"}
     evidence: dict[str, Any] = {"delta (nats)": d["delta_nats"]}
     if rivals:
-        worst = max(rivals, key=lambda name: rivals[name]["difference_nats"])
+        worst = max(rivals, key=lambda name: rivals[name]["lower_simultaneous"])
         evidence |= {
             "strongest rival": worst,
             "difference (nats)": rivals[worst]["difference_nats"],

@@ -45,10 +45,16 @@ def claims_of(run_folder: Path, ledger: str | None) -> Path:
                 "corpus": measured.discrimination["corpus"],
                 "ledger_sha256": sha256,
                 "ledger_changed": current != sha256,
-                "claims": [_judge(claim, measured) for claim in claims],
+                "claims": [_judge(claim, measured) for claim in sorted(claims, key=_place)],
             }
             finish(final, stage="claims", key=key, determines=determines, results=results)
     return final
+
+
+def _place(claim: Claim) -> tuple[int, str]:
+    """Claims that are tested first, in the order of their tests; the others by id."""
+    order = list(TESTS)
+    return (order.index(claim.test) if claim.test in order else len(order), claim.id)
 
 
 def _judge(claim: Claim, measured: Measured) -> dict[str, Any]:

@@ -1,0 +1,318 @@
+"""A run folder as `brf-exp run` leaves it, made of small synthetic results."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+N_DOCUMENTS, N_TOKENS = 21, 12
+WORDS = "the phase of a gap is a map from one number to an angle and back".split()[:N_TOKENS]
+
+
+def _positions() -> dict[str, np.ndarray]:
+    n = N_DOCUMENTS * N_TOKENS
+    document = np.repeat(np.arange(N_DOCUMENTS, dtype=np.int32), N_TOKENS)
+    return {"document": document, "position": (np.arange(n) % N_TOKENS).astype(np.int32)}
+
+
+def _phases() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    gaps = rng.exponential(2.0, (2, N_DOCUMENTS * N_TOKENS))
+    phases = 2 * np.arctan(gaps / 1.5)
+    return _positions() | {"gap_a": gaps[0], "gap_b": gaps[1], "phase_a_rad": phases[0], "phase_b_rad": phases[1]}
+
+
+def _losses() -> dict[str, np.ndarray]:
+    """Row 5 is amplified by 1.5 nats, row 40 suppressed by 2 nats and below both models; the rest hardly moves."""
+    rng = np.random.default_rng(2)
+    positions = _positions()
+    n = positions["document"].size
+    log_p = -rng.exponential(1.0, (2, n)) - 0.1
+    linear = -np.log(np.exp(log_p).mean(axis=0))
+    gain = rng.uniform(-0.02, 0.02, n)
+    gain[5] = 1.5
+    gain[40] = -2.0
+    linear[5] = 2.0
+    log_p[:, 40] = linear[40] = 0.5
+    log_p[:, 40] *= -1
+    columns = {
+        "token_id": np.arange(n, dtype=np.int32) % 50,
+        "log_p_a": log_p[0],
+        "log_p_b": log_p[1],
+        "coherence": rng.uniform(-0.4, 1.0, n),
+        "loss_linear_nats": linear,
+        "loss_brf_nats": linear - gain,
+    }
+    return positions | columns
+
+
+def _coherent(excess: float) -> dict[str, Any]:
+    shift = {"n": 0, "mean": 0.0, "pvalue": 0.0, "log_pvalue": -900.0}
+    return {
+        "resultant_length_independent": 0.4,
+        "nulls": {"shift": shift, "repairing": {"n": 99, "mean": 0.01, "pvalue": 0.01}},
+        "excess": excess,
+        "excess_raw": excess + 0.01,
+        "excess_interval": [excess - 0.02, excess + 0.02],
+        "excess_share_interval": [(excess - 0.02) / 0.6, (excess + 0.02) / 0.6],
+        "minimum_detectable_share": 0.03,
+        "effective_n": 180.4,
+    }
+
+
+def _coherence(pair: str, models: list[str], proxy: bool) -> dict[str, Any]:
+    circle = {
+        "resultant_length": 0.6,
+        "mean_direction_rad": -0.4,
+        "rayleigh_z": 90.7,
+        "rayleigh_pvalue": 0.0,
+        "rayleigh_log_pvalue": -4731.9,
+        "verdict": "falsified",
+        "reason": "shared difficulty",
+        "negative_control_rate": 0.03,
+    }
+    residual = _coherent(0.006) if proxy else None
+    maps = {
+        "arctan": {"scale": 1.5, **circle, **_coherent(0.12), "residual": residual},
+        "quantile": {"scale": None, **circle, **_coherent(0.2), "residual": residual},
+    }
+    curve = [
+        {"reliability": 0.5, "value": None, "lower": None, "upper": None},
+        {"reliability": 0.8, "value": 0.01, "lower": -0.03, "upper": 0.05},
+        {"reliability": 1.0, "value": 0.06, "lower": 0.02, "upper": 0.1},
+    ]
+    return {
+        "schema": 1,
+        "stage": "coherence",
+        "pair": pair,
+        "corpus": "proverbs",
+        "models": models,
+        "proxy": "org/third" if proxy else None,
+        "lineage": "the second is distilled from the first",
+        "n_positions": N_DOCUMENTS * N_TOKENS,
+        "n_documents": N_DOCUMENTS,
+        "pseudo_documents": False,
+        "phases": maps,
+        "negative_control_rate": 0.03,
+        "negative_control": "P1 and P2" if proxy else "P1",
+        "reliability_curve": curve if proxy else None,
+        "gates": {"n_documents": N_DOCUMENTS, "min_documents": 20, "controls": "passed", "failed": ""},
+        "controls": {
+            "planted": {"verdict": "supported", "reason": "coherent beyond shared difficulty"},
+            "twin": {"verdict": "falsified", "reason": "shared difficulty"},
+        },
+        "delta": 0.05,
+        "primary": "arctan",
+        "verdict": "falsified",
+        "reason": "shared difficulty",
+        "sentence": f"For {pair}, proverbs, map arctan: no more than shared difficulty (falsified).",
+        "robust": True,
+    }
+
+
+def _rule(role: str, low: float, high: float, **parameters: float) -> dict[str, Any]:
+    folds = {"folds": [parameters, {name: value + 0.1 for name, value in parameters.items()}]} if parameters else {}
+    return {"role": role, "log_loss_nats": [low, high], "n_undefined": 0, "accuracy": [0.5, 0.52], "parameters": folds}
+
+
+def _contrast(difference: float, half_width: float) -> dict[str, Any]:
+    return {
+        "difference_nats": difference,
+        "truncation": [difference - 0.001, difference + 0.001],
+        "interval": [difference - half_width, difference + half_width],
+        "upper_one_sided": difference + half_width,
+        "lower_simultaneous": difference - half_width,
+        "pvalue_adjusted": 0.02,
+        "standard_error": half_width / 2,
+        "minimum_detectable_nats": half_width,
+    }
+
+
+def _discrimination(pair: str, models: list[str]) -> dict[str, Any]:
+    rules = {
+        "brf": _rule("candidate", 1.40, 1.41, weight=0.5),
+        "linear": _rule("rival", 1.38, 1.38, weight=0.6),
+        "log_linear": _rule("rival", 1.9, 2.0, weight=0.4),
+        "model_a": _rule("model", 1.5, 1.5),
+        "model_b": _rule("model", 1.6, 1.6),
+        "oracle": _rule("oracle", 1.0, 1.0),
+        "brf_zero": _rule("rival", 1.39, 1.4),
+        "brf_quantile": _rule("other_map", 1.42, 1.43),
+    }
+    contrasts = {
+        "linear": _contrast(0.025, 0.01),
+        "log_linear": _contrast(-0.5, 0.1),
+        "brf_zero": _contrast(0.003, 0.01),
+        "model_a": _contrast(-0.1, 0.05),
+        "model_b": _contrast(-0.2, 0.05),
+        "oracle": _contrast(0.4, 0.02),
+    }
+    made = {"verdict": "falsified", "reason": "no gain over linear"}
+    return {
+        "schema": 1,
+        "stage": "discrimination",
+        "pair": pair,
+        "corpus": "proverbs",
+        "models": models,
+        "n_positions": N_DOCUMENTS * N_TOKENS,
+        "n_documents": N_DOCUMENTS,
+        "split": {"kind": "cross_fit", "n_folds": 5, "tune": True},
+        "k": 20,
+        "bhattacharyya": [0.64, 0.66],
+        "rules": rules,
+        "contrasts": contrasts,
+        "maps": {"arctan": {"rule": "brf", **made}, "quantile": {"rule": "brf_quantile", **made}},
+        "below_minimum_rate": 1 / 252,
+        "below_minimum_interval": [0.0, 2 / 252],
+        "below_minimum_controls": {"brf_zero": 0.0, "brf_flipped": 0.3},
+        "agreement": {"negative_share": 0.28, "interval": [0.25, 0.31]},
+        "noise_floor": None,
+        "gates": {"n_documents": N_DOCUMENTS, "min_documents": 20, "controls": "passed", "failed": ""},
+        "controls": {"planted": {"verdict": "supported"}, "twin": {"verdict": "falsified"}},
+        "delta_nats": 0.005,
+        "minimum_detectable_nats": 0.0123,
+        "primary": "arctan",
+        **made,
+        "sentence": f"For {pair}, proverbs, map arctan: no relevant gain over linear (falsified).",
+        "robust": True,
+    }
+
+
+def _claims(pair: str) -> dict[str, Any]:
+    text = {
+        "supported_if": "it holds",
+        "falsified_if": "it does not",
+        "tested_by": "a statistic",
+        "source": "a preprint",
+    }
+    evidence = {"share": 0.1234, "interval": [0.1, 0.2], "strongest rival": "linear"}
+    verdicts = {
+        "brf.discrimination": ("falsified", "no gain over linear", True),
+        "brf.below_minimum": ("supported", "structural", None),
+        "brf.phase_coherence": ("inconclusive", "power", False),
+        "brf.composability": ("not tested", "no stage measures it yet", None),
+    }
+    claims = [
+        {"id": name, "statement": f"{name} is true & proven.", "verdict": verdict, "reason": reason, "robust": robust,
+         "sentence": f"For {pair}: {reason} ({verdict}).", "evidence": {} if verdict == "not tested" else evidence, **text}
+        for name, (verdict, reason, robust) in verdicts.items()
+    ]  # fmt: skip
+    return {"schema": 1, "stage": "claims", "pair": pair, "ledger_sha256": "c0ffee" * 10, "claims": claims}
+
+
+def _audit() -> dict[str, Any]:
+    rules = {
+        "linear": {"formula": "sum_i w_i p_i", "source": "Stone 1961", "worst": {},
+                   "properties": {"never_below_minimum": True, "no_cross_terms": True, "gauge_invariance": None}},
+        "brf": {"formula": "|sum_i sqrt(w_i p_i) exp(i phi_i)|^2 / Z", "source": "the preprint", "worst": {},
+                "properties": {"never_below_minimum": False, "no_cross_terms": False, "gauge_invariance": True}},
+    }  # fmt: skip
+    identities = {"mixture": {"statement": "q is a mixture", "max_error": 2.2e-16, "holds": True}}
+    return {"schema": 1, "stage": "audit", "n_distributions": 2000, "rules": rules, "identities": identities}
+
+
+def _write_capture(folder: Path, name: str, *, texts: bool) -> None:
+    import pyarrow as pa
+
+    from brf_exp.storage.captures import write_part
+
+    columns = _positions()
+    ends = np.cumsum([len(word) + 1 for word in WORDS]) - 1
+    starts = ends - [len(word) for word in WORDS]
+    rows = {
+        "doc_id": [f"doc-{index:02d}" for index in columns["document"]],
+        "position": columns["position"],
+        "char_start": np.tile(starts, N_DOCUMENTS).astype(np.int32),
+        "char_end": np.tile(ends, N_DOCUMENTS).astype(np.int32),
+    }
+    folder.mkdir(parents=True)
+    sha256 = write_part(folder / "part-00000.parquet", pa.table(rows))
+    n = columns["position"].size
+    manifest = {
+        "schema": 1,
+        "model": {"name": name, "id": f"hub/{name}", "revision": "abc123", "weights_sha256": "f00d" * 16},
+        "corpus": {"name": "file", "path": "my texts.txt", "fingerprint": "beef" * 16, "split": "held_out"},
+        "mode": "teacher_forced",
+        "determines": {"capture": {"k": 20, "dtype": "float32"}},
+        "k": 20,
+        "rows": n,
+        "documents": N_DOCUMENTS,
+        "parts": [{"name": "part-00000.parquet", "rows": n, "documents": N_DOCUMENTS, "sha256": sha256}],
+    }
+    (folder / "capture.json").write_text(json.dumps(manifest), encoding="utf-8")
+    if texts:
+        lines = [json.dumps({"doc_id": f"doc-{d:02d}", "text": " ".join(WORDS)}) for d in range(N_DOCUMENTS)]
+        (folder / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _manifest(stage: str, **determines: Any) -> dict[str, Any]:
+    environment = {"git_commit": "0123456789abcdef", "git_dirty": True, "finished": "2026-01-02T03:04:05+00:00"}
+    packages = {"brf-exp": "0.1.0", "numpy": "2.4.0"}
+    made = {"schema": 1, "stage": stage, "key": stage * 8, "determines": {"seed": 3, **determines}}
+    return made | {"packages": packages, "environment": environment}
+
+
+def build_run(
+    folder: Path,
+    *,
+    pair: str = "tiny",
+    models: tuple[str, str] = ("org/first", "org/second"),
+    stages: tuple[str, ...] = ("coherence", "discriminate", "audit", "claims"),
+    proxy: bool = True,
+    captures: bool = True,
+    texts: bool = True,
+) -> Path:
+    """Write a run folder; returns it."""
+    from brf_exp.storage.runs import MANIFEST, RESULTS, write_json
+    from brf_exp.storage.tables import write_table
+
+    results = {
+        "coherence": lambda: _coherence(pair, list(models), proxy),
+        "discriminate": lambda: _discrimination(pair, list(models)),
+        "audit": _audit,
+        "claims": lambda: _claims(pair),
+    }
+    for stage in stages:
+        (folder / stage).mkdir(parents=True)
+        write_json(folder / stage / RESULTS, results[stage]())
+        determines = {"phase": {"name": "arctan", "scale": 1.5, "table": None}, "evaluation": {"n_resamples": 99}}
+        write_json(folder / stage / MANIFEST, _manifest(stage, **determines))
+    draws = np.random.default_rng(3).normal(0.01, 0.01, (2, 99))
+    grid = np.linspace(-0.9, 1.0, 20)
+    curve = {"coherence": grid, "log_loss_lower_nats": grid**2 + 1.38, "log_loss_upper_nats": grid**2 + 1.39}
+    if "coherence" in stages:
+        write_table(folder / "coherence" / "positions.parquet", _phases())
+        columns = {"excess": draws[0]} | ({"residual_excess": draws[1]} if proxy else {})
+        write_table(folder / "coherence" / "repairings.parquet", columns)
+    if "discriminate" in stages:
+        write_table(folder / "discriminate" / "positions.parquet", _losses())
+        write_table(folder / "discriminate" / "coherence_curve.parquet", curve)
+    places = {}
+    if captures:
+        for role, name in (("a", models[0]), ("b", models[1])):
+            place = folder.parent / f"{folder.name}-captures" / role
+            _write_capture(place, name, texts=texts)
+            places[role] = f"../{folder.name}-captures/{role}"
+    summary = {"schema": 1, "stage": "run", "pair": pair, "corpus": "proverbs", "models": list(models)}
+    write_json(folder / RESULTS, summary | {"captures": places})
+    write_json(folder / MANIFEST, _manifest("run") | {"seconds": {"coherence": 1.25}})
+    return folder
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a run folder under tmp_path/runs/run."""
+
+    def make(name: str = "tiny-00000000", **options: Any) -> Path:
+        return build_run(tmp_path / "runs" / "run" / name, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run folder with everything in it, for tests that only read."""
+    return build_run(tmp_path_factory.mktemp("whole") / "runs" / "run" / "tiny-00000000")

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from brf_exp.report import coherence_figures as coherence
+from brf_exp.report import discrimination_figures as discrimination
+from brf_exp.report import draw, load_run
+from brf_exp.report.gallery import FIGURES
+from brf_exp.report.style import GREEN, MUTED, ORANGE
+
+
+def test_the_area_of_a_sector_is_its_share():
+    differences = np.concatenate([np.zeros(40), np.full(10, np.pi / 2), [2 * np.pi - 0.01]])
+    figure = coherence.phase_rose(
+        differences, mean_direction_rad=0.2, resultant_length=0.8, resultant_length_independent=0.3
+    )
+    bars = {round(bar.get_x() + bar.get_width() / 2, 6): bar.get_height() for bar in figure.axes[0].patches}
+    assert len(bars) == coherence.N_SECTORS
+    assert bars[0.0] == 1.0  # 41 positions, the one just below a full turn among them
+    assert bars[round(np.pi / 2, 6)] ** 2 == pytest.approx(10 / 41)
+    assert sum(height**2 for height in bars.values()) == pytest.approx(51 / 41)
+
+
+def test_the_legend_names_both_lengths():
+    figure = coherence.phase_rose(
+        np.zeros(3), mean_direction_rad=-0.5, resultant_length=0.814, resultant_length_independent=0.299
+    )
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == ["R₀ = 0.30, expected of independent phases", "R = 0.81, mean direction −29°"]
+
+
+def test_the_null_shows_every_draw_and_the_observed_value():
+    draws = np.linspace(-0.02, 0.02, 99)
+    panel = coherence.NullPanel("All", draws, 0.1, (0.08, 0.12), 0.03)
+    axes = coherence.repairing_null([panel, panel]).axes
+    assert len(axes) == 2
+    assert sum(bar.get_height() for bar in axes[0].patches) == 99
+    assert [0.1] in [line.get_xdata() for line in axes[0].lines if len(line.get_xdata()) == 1]
+
+
+def test_maps_show_residuals_where_there_are_some():
+    rows = [coherence.MapRow("one", 0.1, (0.0, 0.2), 0.01, (-0.1, 0.1)), coherence.MapRow("two", 0.3, (0.2, 0.4))]
+    figure = coherence.map_intervals(rows, delta=0.05)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["one (decides)", "two"]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["too small to matter (δ = 0.05)", "plain", "beyond shared difficulty"]
+
+
+def test_an_impossible_correlation_does_not_set_the_scale():
+    reliability = np.array([0.5, 0.6, 0.8, 1.0])
+    value = np.array([np.nan, -1.7, 0.0, 0.2])
+    axes = coherence.reliability_curve(reliability, value, value - 0.05, value + 0.05).axes[0]
+    low, high = axes.get_ylim()
+    assert -0.3 < low < -0.05
+    assert 0.25 < high < 0.5
+
+
+def test_negative_coherence_is_coloured_as_suppression():
+    axes = coherence.coherence_histogram(np.array([-0.9, 0.9, 0.9, 0.9]), negative_share=0.25).axes[0]
+    heights = {to_hex(bar.get_facecolor()): 0.0 for bar in axes.patches}
+    for bar in axes.patches:
+        heights[to_hex(bar.get_facecolor())] += bar.get_height()
+    assert heights == {ORANGE: 25.0, GREEN: 75.0}
+    assert "25 %" in axes.texts[0].get_text()
+
+
+@pytest.mark.parametrize(
+    ("interval", "marker", "colour"),
+    [
+        ((-0.1, -0.006), "<", GREEN),
+        ((0.006, 0.1), ">", ORANGE),
+        ((-0.1, -0.004), "o", MUTED),
+        ((-0.1, 0.1), "o", MUTED),
+    ],
+)
+def test_shape_and_colour_say_which_side_of_delta(interval, marker, colour):
+    row = discrimination.ContrastRow("linear", "Rivals", sum(interval) / 2, interval, interval)
+    axes = discrimination.contrast_forest([row], delta_nats=0.005).axes[0]
+    point = next(line for line in axes.lines if len(line.get_xdata()) == 1)
+    assert (point.get_marker(), point.get_color()) == (marker, colour)
+
+
+def test_contrasts_are_sorted_within_their_group():
+    rows = [
+        discrimination.ContrastRow(name, group, value, (value - 1, value + 1), (value, value))
+        for name, group, value in [("b", "G", 0.2), ("a", "G", -0.3), ("c", "H", -0.9)]
+    ]
+    axes = discrimination.contrast_forest(rows, delta_nats=0.005).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["G", "a", "b", "H", "c"]
+    ticks = axes.get_xticks()
+    assert 0.0 in ticks
+    assert min(ticks) < 0 < max(ticks)
+
+
+def test_the_best_constant_is_marked():
+    grid = np.linspace(-0.9, 1.0, 20)
+    loss = (grid - 0.3) ** 2 + 1.4
+    point = discrimination.CurvePoint(0.9, (1.45, 1.46))
+    axes = discrimination.coherence_curve(grid, loss - 0.01, loss + 0.01, brf=point).axes[0]
+    marked = {
+        line.get_marker(): (line.get_xdata()[0], line.get_ydata()[0])
+        for line in axes.lines
+        if line.get_marker() in "oD"
+    }
+    assert marked["o"] == pytest.approx((0.3, 1.4))
+    assert marked["D"] == pytest.approx((0.9, 1.455))
+
+
+def test_rates_are_labelled_in_per_cent():
+    axes = discrimination.rate_bars(["BRF", "zero"], [0.0125, 0.0], [(0.01, 0.02), None]).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["1.25 %", "0 %"]
+    assert axes.yaxis_inverted()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_whole_run_has_every_figure(whole_run, name):
+    assert draw(load_run(whole_run), name).axes
+
+
+def test_what_was_not_measured_is_not_drawn(make_run):
+    run = load_run(make_run(stages=("coherence",), proxy=False))
+    assert [name for name in FIGURES if draw(run, name)] == ["phase_rose", "repairing_null", "map_intervals"]
+
+
+def test_an_unknown_figure_is_a_key_error(whole_run):
+    with pytest.raises(KeyError, match="no_such_figure"):
+        draw(load_run(whole_run), "no_such_figure")

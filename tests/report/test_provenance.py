@@ -1,0 +1,49 @@
+import json
+import shlex
+
+import pytest
+
+from brf_exp.report import load_run, provenance
+
+
+def test_commands_repeat_what_differs_from_the_defaults(whole_run):
+    command = shlex.split(provenance.commands(load_run(whole_run))[0])
+    assert command == [
+        "brf-exp", "run", "pair=tiny", "phase=arctan", "phase.scale=1.5", "evaluation.n_resamples=99", "seed=3",
+        "corpus=file", "corpus.path=my texts.txt", "capture.k=20",
+    ]  # fmt: skip
+
+
+def test_a_pair_without_a_name_is_named_by_its_models(make_run):
+    folder = make_run(pair="one-two", models=("one", "two"))
+    command = shlex.split(provenance.commands(load_run(folder))[0])
+    assert command[2:5] == ["pair=hf", "pair.a=hub/one", "pair.b=hub/two"]
+
+
+def test_a_submission_is_ingested_first(make_run):
+    folder = make_run()
+    path = folder.parent / f"{folder.name}-captures" / "a" / "capture.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"mode": "submission"}), encoding="utf-8")
+    first, second, third = provenance.commands(load_run(folder))
+    assert first == "brf-exp ingest submission=PATH"
+    assert "corpus=" not in second
+    assert third == f"brf-exp report run=runs/run/{folder.name}"
+
+
+def test_sources_and_stages_tell_what_was_recorded(whole_run):
+    run = load_run(whole_run)
+    first, second = provenance.sources(run)
+    assert (first.role, first.name, second.name) == ("model a", "org/first", "org/second")
+    assert dict(first.facts)["weights SHA-256"] == "f00d" * 16
+    assert "device" not in dict(first.facts)
+    stage = {record.stage: record for record in provenance.stage_records(run)}["coherence"]
+    assert (stage.seed, stage.commit, stage.seconds) == ("3", "0123456789ab with uncommitted changes", 1.25)
+    assert provenance.packages(run) == {"brf-exp": "0.1.0", "numpy": "2.4.0"}
+
+
+@pytest.mark.parametrize("stages", [("discriminate",), ("coherence",)])
+def test_one_test_alone_has_its_provenance(make_run, stages):
+    run = load_run(make_run(stages=stages, captures=False))
+    assert provenance.sources(run) == []
+    assert "phase=arctan" in provenance.commands(run)[0]
+    assert provenance.packages(run)
