@@ -195,11 +195,12 @@ def _claims(pair: str) -> dict[str, Any]:
         "brf.phase_coherence": ("inconclusive", "power", False),
         "brf.composability": ("not tested", "no stage measures it yet", None),
     }
-    claims = [
-        {"id": name, "statement": f"{name} is true & proven.", "verdict": verdict, "reason": reason, "robust": robust,
-         "sentence": f"For {pair}: {reason} ({verdict}).", "evidence": {} if verdict == "not tested" else evidence, **text}
-        for name, (verdict, reason, robust) in verdicts.items()
-    ]  # fmt: skip
+    claims = []
+    for name, (verdict, reason, robust) in verdicts.items():
+        found = {} if verdict == "not tested" else evidence
+        judged = {"verdict": verdict, "reason": reason, "robust": robust, "evidence": found}
+        sentence = f"For {pair}: {reason} ({verdict})."
+        claims.append({"id": name, "statement": f"{name} is true & proven.", "sentence": sentence, **judged, **text})
     return {"schema": 1, "stage": "claims", "pair": pair, "ledger_sha256": "c0ffee" * 10, "claims": claims}
 
 
@@ -298,7 +299,9 @@ def build_run(
             places[role] = f"../{folder.name}-captures/{role}"
     summary = {"schema": 1, "stage": "run", "pair": pair, "corpus": "proverbs", "models": list(models)}
     write_json(folder / RESULTS, summary | {"captures": places})
-    write_json(folder / MANIFEST, _manifest("run") | {"seconds": {"coherence": 1.25}})
+    manifest = _manifest("run")
+    manifest["environment"]["seconds"] = {"coherence": 1.25}
+    write_json(folder / MANIFEST, manifest)
     return folder
 
 

@@ -41,7 +41,7 @@ def sources(run: Run) -> list[Source]:
 
 def stage_records(run: Run) -> list[StageRecord]:
     """One line per stage that left a manifest."""
-    seconds = run.manifests.get("run", {}).get("seconds") or run.summary.get("seconds") or {}
+    seconds = run.manifests.get("run", {}).get("environment", {}).get("seconds", {})
     return [_record(stage, manifest, seconds.get(stage)) for stage, manifest in run.manifests.items()]
 
 

@@ -29,8 +29,16 @@ RULES = {
 CONTROLS = ("brf_zero", "brf_flipped", "brf_shifted", "brf_uniform")
 GROUPS = ("Phase-free rules", "Phase controls", "Single models", "Not rivals")
 PROPERTIES = {
-    "no_cross_terms": "no cross-terms between models",
-    "never_below_minimum": "never below every model",
+    "never_below_minimum": "never below both models",
+    "never_above_maximum": "never above both models",
+    "in_convex_hull": "a weighted average",
+    "no_cross_terms": "no cross-terms",
+    "unanimity": "equal models stay as they are",
+    "marginalisation": "keeps marginals",
+    "external_bayesianity": "externally Bayesian",
+    "zero_preservation": "keeps common zeros",
+    "model_permutation": "order of models is irrelevant",
+    "gauge_invariance": "common phase is irrelevant",
 }
 MARKS = {"supported": "\u2713", "falsified": "\u2717", "inconclusive": "?", "not tested": "\u2013"}
 

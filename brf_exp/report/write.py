@@ -16,7 +16,7 @@ from brf_exp.storage.runs import MANIFEST, content_key, read_json
 
 PAGE = "report.html"
 REPORT_SCHEMA = 1
-VOLATILE = ("environment", "seconds")
+VOLATILE = ("environment",)
 
 
 def report_key(run: Run) -> tuple[str, dict[str, Any]]:

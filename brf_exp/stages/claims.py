@@ -80,7 +80,7 @@ def _outcome(claim: Claim, measured: Measured) -> Outcome:
         return Outcome(Verdict(NOT_TESTED, "no stage measures it yet"), "This run does not test the claim.", None, {})
     outcome = TESTS[claim.test](measured)
     blocked = measured.blocked()
-    if blocked and outcome.verdict.verdict != INCONCLUSIVE:
+    if blocked:
         sentence = f"{measured.scope}: nothing is decided ({blocked}) (inconclusive)."
         return Outcome(Verdict(INCONCLUSIVE, blocked), sentence, None, outcome.evidence)
     return outcome

@@ -13,6 +13,7 @@ from brf_exp.stages.audit import audit_of
 from brf_exp.stages.claims import claims_of
 from brf_exp.stages.coherence import coherence_of, phase_identity
 from brf_exp.stages.discriminate import discrimination_of
+from brf_exp.stages.finish import is_done
 from brf_exp.stages.ledger import freeze
 from brf_exp.stages.pairs import PairInputs, resolve_pair
 from brf_exp.stages.report import report_of
@@ -48,9 +49,11 @@ def run(config: RunStageConfig) -> Path:
         for name, make in stages.items():
             step(name)
             _timed(seconds, name, make)
-        results = _results(inputs, folder, list(stages))
-        write_json(folder / RESULTS, results)
-        write_json(folder / MANIFEST, manifest(stage="run", key=key, determines=determines, seconds=seconds))
+        if not is_done(folder, key):
+            write_json(folder / RESULTS, _results(inputs, folder, list(stages)))
+            described = manifest(stage="run", key=key, determines=determines)
+            described["environment"]["seconds"] = seconds
+            write_json(folder / MANIFEST, described)
         step("report")
         report_of(folder, progress=config.progress)
     return folder

@@ -5,7 +5,7 @@ import pytest
 
 from brf_exp.maths.circular import harmonic_lengths, pairwise_phase_consistency, rayleigh, v_test_pvalue
 
-# Jammalamadaka & SenGupta (2001), p. 23: mean direction 48.63 degrees; moments from R's CircStats, as in astropy's tests.
+# Jammalamadaka & SenGupta (2001), p. 23: mean direction 48.63 degrees; moments from R's CircStats, as in astropy.
 JAMMALAMADAKA = [51, 67, 40, 109, 31, 358]
 # Zar (2010), example 26.2: vanishing directions; mean 99 degrees, r = .82522, and example 27.1: z = 5.448.
 ZAR_26_2 = [45, 55, 81, 96, 110, 117, 132, 154]
@@ -105,9 +105,7 @@ def test_rayleigh_against_exact_tails(n: int, z: float, pvalue: float) -> None:
     assert found.pvalue == pytest.approx(pvalue, rel=0.002 if n < 50 else 0.1)
 
 
-@pytest.mark.parametrize(
-    ("degrees", "pvalue"), [(ASTROPY_FIVE, 0.9994725), (ASTROPY_FOUR, 0.62236782)]
-)
+@pytest.mark.parametrize(("degrees", "pvalue"), [(ASTROPY_FIVE, 0.9994725), (ASTROPY_FOUR, 0.62236782)])
 def test_v_test(degrees: list[float], pvalue: float) -> None:
     assert v_test_pvalue(np.deg2rad(degrees)) == pytest.approx(pvalue, abs=5e-8)
 

@@ -9,7 +9,8 @@ HOLDS = {
     "never_above_maximum": {"linear"},
     "in_convex_hull": {"linear"},
     "no_cross_terms": {"linear"},
-    "external_bayesianity": {"log_linear"},
+    # Exponents that sum to 1: 1 + beta and -beta as well.
+    "external_bayesianity": {"log_linear", "contrastive"},
     "marginalisation": {"linear"},
 }
 

@@ -90,9 +90,7 @@ def test_rejects_at_is_the_decision_draw_by_draw() -> None:
         pairing = pairing_at(table, row)
         as_far = (abs(found.repairing.draws - mean) >= abs(pairing.kappa - mean) - 1e-15).sum()
         expected = (
-            pairing.kappa > mean
-            and (1 + as_far) / (found.repairing.n + 1) < 0.3
-            and shift_null(pairing).pvalue < 0.3
+            pairing.kappa > mean and (1 + as_far) / (found.repairing.n + 1) < 0.3 and shift_null(pairing).pvalue < 0.3
         )
         assert answer == expected
     assert decided.any() and not decided.all()
@@ -100,9 +98,7 @@ def test_rejects_at_is_the_decision_draw_by_draw() -> None:
 
 def test_share_lower_ends_are_those_of_the_ratio_test() -> None:
     found, table, columns = _run(_world(7, correlation=0.1))
-    ends = share_lower_ends(
-        table, columns[:5], repairing_mean=found.repairing.mean, possible=0.6, confidence_level=0.9
-    )
+    ends = share_lower_ends(table, columns[:5], repairing_mean=found.repairing.mean, possible=0.6, confidence_level=0.9)
     for row, end in zip(columns[:5], ends, strict=True):
         pairing = pairing_at(table, row)
         test = ratio_test(
@@ -158,5 +154,3 @@ def test_blocks_hold_neighbours_in_length(n_documents: int) -> None:
     assert all(block.size >= min(8, n_documents) for block in blocks)
     for shorter, longer in zip(blocks[:-1], blocks[1:], strict=True):
         assert lengths[shorter].max() <= lengths[longer].min()
-
-

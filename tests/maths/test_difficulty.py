@@ -49,7 +49,10 @@ def test_reliability_curve_recovers_the_partial_correlation() -> None:
     # The less reliable the proxy is taken to be, the more of the relation it may hide.
     values = [at[r].value for r in (0.7, 0.8, 0.9, 1.0)]
     assert values == sorted(values)
-    correlations = [np.corrcoef(scores)[0, 1], *(np.corrcoef(s, p)[0, 1] for s, p in zip(scores, predictions, strict=True))]
+    correlations = [
+        np.corrcoef(scores)[0, 1],
+        *(np.corrcoef(s, p)[0, 1] for s, p in zip(scores, predictions, strict=True)),
+    ]
     assert at[0.8].value == pytest.approx(
         float(attenuated_partial(*(np.array([r]) for r in correlations), 0.8)[0]), abs=0.01
     )

@@ -27,7 +27,9 @@ def test_by_hand() -> None:
     assert mixture_share(np.array(1.0), np.array(0.5)) == pytest.approx(1 / 3)
     np.testing.assert_allclose(equal_weights(4), 0.25)
     # The vote is a tie; token 0 has the larger mean.
-    np.testing.assert_allclose(fuse("majority_vote", LOG_P, hit_rate=0.8).p, [[0.8, 0.2 * 0.25 / 0.6, 0.2 * 0.35 / 0.6]])
+    np.testing.assert_allclose(
+        fuse("majority_vote", LOG_P, hit_rate=0.8).p, [[0.8, 0.2 * 0.25 / 0.6, 0.2 * 0.35 / 0.6]]
+    )
 
 
 @pytest.mark.parametrize("rule", ["linear", "log_linear", "power_mean", "brf", "constant_coherence"])

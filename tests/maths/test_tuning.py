@@ -40,9 +40,7 @@ def test_roles(rows: PairRows) -> None:
 
 
 def test_a_grid_of_another_size_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"^every rule is tuned with 35 candidates, got 6 for \['weight', 'order'\]$"
-    ):
+    with pytest.raises(ValueError, match=r"^every rule is tuned with 35 candidates, got 6 for \['weight', 'order'\]$"):
         grid(weight=(0.1, 0.2), order=(1.0, 2.0, 3.0))
 
 

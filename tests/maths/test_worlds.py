@@ -102,7 +102,7 @@ def test_the_planted_gain_is_reached_and_measured_right(planted: TokenWorld, sha
 
 
 def test_the_planted_truth_is_born(planted: TokenWorld, shape: WorldShape) -> None:
-    """Randomised ranks of the realised tokens under Born Rule Fusion are uniform; under the linear pool they are not."""
+    """Randomised ranks of the realised tokens are uniform under Born Rule Fusion, and not under the linear pool."""
     phi = np.stack([phases("arctan", row, scale=shape.scale, rng=np.random.default_rng(0)) for row in planted.gaps])
     level = np.random.default_rng(5).random(N)
 

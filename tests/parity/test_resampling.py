@@ -59,9 +59,7 @@ def test_bootstrap_t_is_literal_resampling() -> None:
 def test_bootstrap_t_interval_of_ragged_documents() -> None:
     lengths = np.array([2, 3, 5, 9, 40, 80, 6, 7, 8, 30])
     sums = np.random.default_rng(4).normal(0, 1, 10) * np.sqrt(lengths) + 0.2 * lengths
-    found = resampling.ratio_test(
-        sums, lengths, confidence_level=0.95, n_resamples=500, rng=np.random.default_rng(5)
-    )
+    found = resampling.ratio_test(sums, lengths, confidence_level=0.95, n_resamples=500, rng=np.random.default_rng(5))
     replicates, _ = resampling.bootstrap_t(sums[:, None], lengths, n_resamples=500, rng=np.random.default_rng(5))
     value = sums.sum() / lengths.sum()
     ends = [value - np.quantile(replicates, q) * found.standard_error for q in (0.975, 0.025)]
@@ -102,9 +100,7 @@ def test_holm_against_the_definition() -> None:
         naive = np.empty(size)
         for i in range(size):
             # The largest (m - rank) p over all hypotheses with a p-value no larger than this one's.
-            candidates = [
-                (size - sum(q < other for q in pvalues)) * other for other in pvalues if other <= pvalues[i]
-            ]
+            candidates = [(size - sum(q < other for q in pvalues)) * other for other in pvalues if other <= pvalues[i]]
             naive[i] = min(1.0, max(candidates))
         np.testing.assert_allclose(resampling.holm(pvalues), naive, rtol=1e-12)
 

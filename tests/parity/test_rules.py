@@ -16,7 +16,11 @@ CASES = [
     *[("log_linear", topk_rules.log_linear_losses, {"weight": w}) for w in (0.16, 0.5, 0.7)],
     *[("product", topk_rules.product_losses, {"exponent": s}) for s in (1.0, 1.3, 2.0)],
     *[("power_mean", topk_rules.power_mean_losses, {"order": r, "weight": w}) for r in ORDERS for w in (0.5, 0.3)],
-    *[("lin_log", topk_rules.lin_log_losses, {"mixture": m, "weight": w}) for m in (0.05, 0.6, 1.0) for w in (0.5, 0.3)],
+    *[
+        ("lin_log", topk_rules.lin_log_losses, {"mixture": m, "weight": w})
+        for m in (0.05, 0.6, 1.0)
+        for w in (0.5, 0.3)
+    ],
 ]
 FULL_NAMES = {"lin_log": "lin_log_mixture"}
 

@@ -82,7 +82,7 @@ def test_verdicts_come_first_in_words(whole_page):
         "“brf.discrimination is true & proven.”",
     ):
         assert words in first
-    assert "strongest ri" in first
+    assert "strongest rival" in first
     assert "[0.1,\u00a00.2]".replace("\u00a0", " ") in first
 
 

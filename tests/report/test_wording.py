@@ -6,8 +6,10 @@ from brf_exp.report import wording
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0, "0"), (0.0, "0"), (13142, "13,142"), (-2.0, "−2"), (0.12345, "0.123"), (-0.005, "−0.005"), (10978.4, "10,978"),
-        (2.2e-16, "2.20×10⁻¹⁶"), (-3e12, "−3.00×10¹²"), (None, "–"), (float("nan"), "–"), (float("inf"), "–"),
+        (0, "0"), (0.0, "0"), (13142, "13,142"), (-2.0, "−2"), (0.12345, "0.123"), (-0.005, "−0.005"),
+        (10978.4, "10,978"),
+        (2.2e-16, "2.20×10⁻¹⁶"), (-3e12, "−3.00×10¹²"),
+        (None, "–"), (float("nan"), "–"), (float("inf"), "–"),
     ],
 )  # fmt: skip
 def test_numbers(value, text):
@@ -52,7 +54,7 @@ def test_intervals_with_fixed_decimals_line_up():
     ("found", "text"),
     [
         ({}, "–"), ({"weight": 0.5}, "weight 0.5"), ({"folds": [{}, {}]}, "–"),
-        ({"folds": [{"hit_rate": 0.2, "weight": 1.0}, {"hit_rate": 0.3, "weight": 1.0}]}, "hit rate 0.2 to 0.3, weight 1"),
+        ({"folds": [{"hit_rate": 0.2, "a": 1.0}, {"hit_rate": 0.3, "a": 1.0}]}, "hit rate 0.2 to 0.3, a 1"),
     ],
 )  # fmt: skip
 def test_parameters_are_values_or_ranges(found, text):
