@@ -43,6 +43,7 @@ def _losses() -> dict[str, np.ndarray]:
         "log_p_a": log_p[0],
         "log_p_b": log_p[1],
         "coherence": rng.uniform(-0.4, 1.0, n),
+        "own_scale_coherence": rng.uniform(-0.4, 1.0, n),
         "loss_linear_nats": linear,
         "loss_brf_nats": linear - gain,
     }

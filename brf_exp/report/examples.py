@@ -76,11 +76,6 @@ def excerpts(run: Run) -> list[Excerpt]:
     return [*chosen, _excerpt(scored, row, stop, None, "An ordinary passage, not chosen by effect")]
 
 
-def share_below(run: Run) -> float | None:
-    """Share of positions at which the realised token ends up below both models, at the midpoint."""
-    return None if run.discrimination is None else float(run.discrimination["below_minimum_rate"])
-
-
 def _reach(scored: _Scored, row: int, chars: int, n_tokens: int) -> int:
     """The first row (chars < 0) or the row behind the last one of an excerpt, within the row's document."""
     first, behind = np.searchsorted(scored.document, [scored.document[row], scored.document[row] + 1]).tolist()
@@ -160,11 +155,10 @@ def _visible(text: str) -> str:
 
 
 def _scored(run: Run) -> _Scored | None:
-    frame = run.losses
-    if frame is None:
+    column = run.tables.get("losses")
+    if column is None:
         return None
-    column = {name: frame[name].to_numpy() for name in frame.columns}
-    names, texts, spans = _texts(run, len(frame), column["document"])
+    names, texts, spans = _texts(run, column["document"].size, column["document"])
     return _Scored(
         document=column["document"],
         position=column["position"],

@@ -37,9 +37,10 @@ def primary_map(run: Run) -> dict[str, Any] | None:
 
 def _phase_rose(run: Run) -> Drawn | None:
     primary = primary_map(run)
-    if run.phases is None or primary is None:
+    phases = run.tables.get("phases")
+    if phases is None or primary is None:
         return None
-    differences = run.phases["phase_a_rad"].to_numpy() - run.phases["phase_b_rad"].to_numpy()
+    differences = phases["phase_a_rad"] - phases["phase_b_rad"]
     names = ("mean_direction_rad", "resultant_length", "resultant_length_independent")
     figure = coherence.phase_rose(differences, **{name: primary[name] for name in names})
     length, independent = (number(primary[name], 2) for name in names[1:])
@@ -48,16 +49,17 @@ def _phase_rose(run: Run) -> Drawn | None:
 
 def _repairing_null(run: Run) -> Drawn | None:
     primary = primary_map(run)
-    if run.coherence is None or primary is None or run.repairings is None:
+    repairings = run.tables.get("repairings")
+    if run.coherence is None or primary is None or repairings is None:
         return None
     panels = []
     for column, title, found in (
         ("excess", "All of the phase relation", primary),
         ("residual_excess", "Beyond shared difficulty", primary["residual"]),
     ):
-        if found is None or column not in run.repairings or not len(run.repairings):
+        if found is None or column not in repairings or not repairings[column].size:
             continue
-        draws = run.repairings[column].to_numpy()
+        draws = repairings[column]
         relevant = run.coherence["delta"] * (1 - found["resultant_length_independent"])
         ends = tuple(found["excess_interval"])
         panels.append(coherence.NullPanel(title, draws - draws.mean(), found["excess"], ends, relevant))
@@ -97,10 +99,11 @@ def _reliability_curve(run: Run) -> Drawn | None:
 
 
 def _coherence_histogram(run: Run) -> Drawn | None:
-    if run.losses is None or run.discrimination is None:
+    losses = run.tables.get("losses")
+    if losses is None or run.discrimination is None:
         return None
     share = run.discrimination["agreement"]["negative_share"]
-    figure = coherence.coherence_histogram(run.losses["coherence"].to_numpy(), negative_share=share)
+    figure = coherence.coherence_histogram(losses["own_scale_coherence"], negative_share=share)
     return Drawn(figure, f"Histogram of the interference factor c; it is negative at {percent(share)} of the positions")
 
 
@@ -129,14 +132,14 @@ def _in_groups(rows: list[discrimination.ContrastRow]) -> list[discrimination.Co
 
 
 def _coherence_curve(run: Run) -> Drawn | None:
-    curve, found = run.coherence_curve, run.discrimination
-    if curve is None or found is None or run.losses is None:
+    curve, losses, found = run.tables.get("coherence_curve"), run.tables.get("losses"), run.discrimination
+    if curve is None or found is None or losses is None:
         return None
     loss = found["rules"]["brf"]["log_loss_nats"]
-    mean = float(run.losses["coherence"].mean())
+    mean = float(losses["coherence"].mean())
     names = ("coherence", "log_loss_lower_nats", "log_loss_upper_nats")
     figure = discrimination.coherence_curve(
-        *(curve[name].to_numpy() for name in names), brf=discrimination.CurvePoint(mean, tuple(loss)) if loss else None
+        *(curve[name] for name in names), brf=discrimination.CurvePoint(mean, tuple(loss)) if loss else None
     )
     return Drawn(figure, "Log loss of one constant interference factor for all positions, beside Born Rule Fusion")
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from brf_exp.errors import InputError, MissingInputError
 from brf_exp.storage.captures import MANIFEST as CAPTURE_MANIFEST
 from brf_exp.storage.runs import MANIFEST, RESULTS
+from brf_exp.storage.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +30,8 @@ MAKE_A_RUN = "Make a run with `brf-exp run`."
 class Run:
     """What a run has stored. A stage that was not run is None; so are its tables.
 
-    `phases`: one row per position with both models' gaps and phases. `repairings`: excess coherence of the
-    re-paired documents. `losses`: one row per position with log losses in nats. `coherence_curve`: mean log loss
-    of constant coherence along c. `captures`: folders by role (a, b, proxy), of those that are still there.
+    `tables`: columns as arrays, by the names of TABLES; the properties of the same names are data frames.
+    `captures`: folders by role (a, b, proxy), of those that are still there.
     """
 
     folder: Path
@@ -40,15 +42,37 @@ class Run:
     claims: dict[str, Any] | None
     manifests: dict[str, dict[str, Any]]
     captures: dict[str, Path]
-    phases: "pd.DataFrame | None"
-    repairings: "pd.DataFrame | None"
-    losses: "pd.DataFrame | None"
-    coherence_curve: "pd.DataFrame | None"
+    tables: dict[str, dict[str, np.ndarray]]
 
     @property
     def measured(self) -> dict[str, Any]:
         """The results that say what was measured: of coherence, else of discrimination."""
         return self.coherence or self.discrimination or {}
+
+    @property
+    def phases(self) -> "pd.DataFrame | None":
+        """One row per position: gaps in logits and phases in radians of both models."""
+        return self._frame("phases")
+
+    @property
+    def repairings(self) -> "pd.DataFrame | None":
+        """One row per re-pairing of documents: excess coherence, plain and beyond shared difficulty."""
+        return self._frame("repairings")
+
+    @property
+    def losses(self) -> "pd.DataFrame | None":
+        """One row per position: log losses in nats and what Born Rule Fusion is made of there."""
+        return self._frame("losses")
+
+    @property
+    def coherence_curve(self) -> "pd.DataFrame | None":
+        """Mean log loss in nats of one constant interference factor c, along c."""
+        return self._frame("coherence_curve")
+
+    def _frame(self, name: str) -> "pd.DataFrame | None":
+        import pandas as pd  # here, so that a report is drawn without waiting for pandas
+
+        return pd.DataFrame(self.tables[name]) if name in self.tables else None
 
     @property
     def verdicts(self) -> "pd.DataFrame":
@@ -83,7 +107,7 @@ def load_run(folder: Path | str) -> Run:
         claims=results["claims"],
         manifests={name: found for name, found in manifests.items() if found is not None},
         captures=_captures(folder, summary),
-        **{name: _table(folder / path) for name, path in TABLES.items()},
+        tables={name: read_table(folder / path) for name, path in TABLES.items() if (folder / path).is_file()},
     )
 
 
@@ -123,12 +147,6 @@ def _read(path: Path) -> dict[str, Any] | None:
         got = content.get("schema") if isinstance(content, dict) else type(content).__name__
         raise InputError(f"`{path}` must have schema 1, got {got!r}. Run its stage again with this version.")
     return content
-
-
-def _table(path: Path) -> "pd.DataFrame | None":
-    import pandas as pd
-
-    return pd.read_parquet(path) if path.is_file() else None
 
 
 def _captures(folder: Path, summary: dict[str, Any]) -> dict[str, Path]:

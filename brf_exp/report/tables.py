@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from brf_exp.report.gallery import share_of
 from brf_exp.report.load import Run
 from brf_exp.report.wording import SUPERSCRIPTS, interval, number, parameters, property_name, rule_name
@@ -40,10 +42,10 @@ def tables(run: Run) -> dict[str, Table]:
     if run.discrimination is not None:
         made["rules"] = _rules(run.discrimination)
         made["contrasts"] = _contrasts(run.discrimination)
-    if run.coherence_curve is not None:
-        frame = run.coherence_curve
-        rows = frame.to_numpy().tolist()
-        made["coherence_curve"] = Table("Log loss of constant coherence", list(frame.columns), rows)
+    curve = run.tables.get("coherence_curve")
+    if curve is not None:
+        rows = np.column_stack(list(curve.values())).tolist()
+        made["coherence_curve"] = Table("Log loss of constant coherence", list(curve), rows)
     if run.audit is not None:
         made["audit"] = _audit(run.audit)
         made["identities"] = _identities(run.audit)

@@ -136,4 +136,4 @@ def _test(config: AnalysisStageConfig, inputs: PairInputs) -> tuple[dict[str, An
             on_rule=step,
         )
     summary = discrimination_summary(inputs, config, rows, result, gates=gates, controls=controls, folds=folds)
-    return summary, discrimination_tables(rows, result)
+    return summary, discrimination_tables(rows, result, config)

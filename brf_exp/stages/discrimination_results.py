@@ -120,8 +120,7 @@ def _agreement(rows: PairRows, result: RuleTestResult, config: AnalysisStageConf
     At the map's own scale (the one set, else the pooled median gap). Tuning may shrink the phases to almost
     nothing, so the share at the tuned scales is shown beside it.
     """
-    scale = scale_of(config.phase.name, rows.gaps, config.phase.scale)
-    negative = (coherence_of(rows, config.phase.name, scale) < 0).astype(np.float64)
+    negative = (_own_scale_coherence(rows, config) < 0).astype(np.float64)
     lengths = np.diff(rows.offsets)
     share = float(negative.mean())
     shares = {"negative_share": share, "negative_share_tuned": float((result.coherences["brf"] < 0).mean())}
@@ -137,7 +136,13 @@ def _agreement(rows: PairRows, result: RuleTestResult, config: AnalysisStageConf
     return {**shares, "interval": list(test.interval)}
 
 
-def discrimination_tables(rows: PairRows, result: RuleTestResult) -> dict[str, dict[str, Any]]:
+def _own_scale_coherence(rows: PairRows, config: AnalysisStageConfig) -> np.ndarray:
+    return coherence_of(rows, config.phase.name, scale_of(config.phase.name, rows.gaps, config.phase.scale))
+
+
+def discrimination_tables(
+    rows: PairRows, result: RuleTestResult, config: AnalysisStageConfig
+) -> dict[str, dict[str, Any]]:
     """Per position: what Born Rule Fusion is made of there; and the loss of constant coherence along c."""
     known, brf = rows.known, result.scored["brf"]
     middle = known.overlap.mean(axis=0)
@@ -149,6 +154,7 @@ def discrimination_tables(rows: PairRows, result: RuleTestResult) -> dict[str, d
         "log_p_a": known.target[0],
         "log_p_b": known.target[1],
         "coherence": coherence,
+        "own_scale_coherence": _own_scale_coherence(rows, config),
         "overlap_lower": known.overlap[0],
         "overlap_upper": known.overlap[1],
         "mixture_share": mixture_share(coherence, middle),

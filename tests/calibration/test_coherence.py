@@ -103,8 +103,13 @@ def test_size_in_full(designs, band, name: str) -> None:
 
 @pytest.mark.slow
 def test_both_nulls_in_full(designs, band) -> None:
-    lower, upper = band(600)
+    """Re-pairing within blocks of m documents spreads its draws less than the true pairing, variance (m - 2) / m.
+
+    At blocks of 8 its size is therefore about .09 instead of .05; the decision asks for both nulls and a positive
+    excess, and stays below .05 even where the shift null always rejects.
+    """
+    upper = band(600)[1]
     _, repairing, both = _both_nulls(replace(designs["AR .6, icc .2"], length=64), 600, seed=12)
-    assert lower <= repairing <= upper and both <= upper
+    assert 0.03 <= repairing <= 0.13 and both <= upper
     shift, repairing, both = _both_nulls(replace(designs["iid"], position=0.25, length=64), 600, seed=13)
-    assert shift > 0.9 and lower <= repairing <= upper and both <= upper
+    assert shift > 0.9 and 0.03 <= repairing <= 0.13 and both <= upper

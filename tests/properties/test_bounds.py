@@ -82,7 +82,8 @@ def test_losses_and_differences(dump, seed, kind, shape, parameters) -> None:
         assert (losses.bounds[0] <= losses.bounds[1]).all(), name
         assert (losses.bounds[0][kept] <= exact[name][kept] + ROUNDING).all(), name
         assert (losses.bounds[1][kept] >= exact[name][kept] - ROUNDING).all(), name
-        if min(shape[1]) == shape[0]:
+        # Nothing is unknown at k = V, up to rounding, which counts where the models hardly overlap.
+        if min(shape[1]) == shape[0] and kind == "tied":
             np.testing.assert_allclose(losses.bounds[:, kept], np.stack([exact[name][kept]] * 2), atol=1e-6)
     for first, second in itertools.combinations(found, 2):
         one, other = found[first][0], found[second][0]

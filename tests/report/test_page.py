@@ -140,3 +140,16 @@ def test_controls_that_were_not_run_are_said(make_run):
     run = load_run(make_run())
     run.coherence["controls"] = run.discrimination["controls"] = None
     assert page(run, figures={}, tables=tables(run)).count("were not run, so no verdict is possible") == 2
+
+
+def test_an_undefined_fusion_is_said(make_run):
+    run = load_run(make_run())
+    found = run.discrimination
+    found["rules"]["brf"] |= {"log_loss_nats": None, "n_undefined": 7, "accuracy": None}
+    found |= {"contrasts": {}, "minimum_detectable_nats": None, "verdict": "inconclusive", "reason": "undefined fusion"}
+    assert FIGURES["contrast_forest"](run) is None
+    assert FIGURES["coherence_curve"](run) is not None
+    html = page(run, figures={}, tables=tables(run))
+    read(html)
+    assert "undefined at 7" in html
+    assert "would be found with 80 % power; 0.005" not in html
