@@ -133,7 +133,7 @@ def test_the_tiny_pair_is_the_default(stage: str, compose: Callable[..., StageCo
     config = compose(stage)
     assert isinstance(config, AnalysisStageConfig)
     assert (config.pair.a, config.pair.b, config.pair.proxy) == ("tiny_prose", "tiny_code", "tiny_mixed")
-    assert config.capture.k == 64
+    assert config.capture.k == 128
     assert config.corpus.max_document_tokens == 256
 
 

@@ -31,6 +31,15 @@ def test_power_at_another_size_against_simulated_documents() -> None:
     assert expected.power == pytest.approx(rejected, abs=0.025)
 
 
+def test_few_documents_have_few_degrees_of_freedom() -> None:
+    """1000 positions are 4 documents: simulated as such, whatever was observed."""
+    found = ratio_estimate(np.random.default_rng(3).normal(0.1, 0.05, size=(4, 4000)) * 250, np.full(4, 250))
+    rejected = (found.mean / found.standard_error > stats.t.ppf(0.975, 3)).mean()
+    expected = power_at(1_000, effect=0.1, standard_error=0.05 / np.sqrt(40), **OBSERVED)
+    assert expected.power == pytest.approx(rejected, abs=0.025)
+    assert rejected < 0.9
+
+
 def test_interval_is_that_of_a_variance() -> None:
     found = power_at(10_000, effect=0.02, standard_error=0.008, **OBSERVED)
     assert found.interval[0] < found.power < found.interval[1]

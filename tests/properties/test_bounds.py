@@ -124,6 +124,8 @@ def test_accuracy(dump, seed, kind, shape, parameters) -> None:
     }
     for name, (rule, given_parameters) in asked.items():
         p = found[name][1]
+        if (p.sum(axis=1) < 0.5).any():  # undefined somewhere: there is no top token to ask for
+            continue
         others = p.copy()
         np.put_along_axis(others, made.targets[:, None], -1.0, 1)
         # Within rounding of a tie either answer is right.
