@@ -12,6 +12,7 @@ from brf_exp.stages.ledger import Claim, freeze, frozen, ledger_hash, load_ledge
 from brf_exp.storage.runs import content_key, load_results, locked
 
 CLAIMS_SCHEMA = 1
+NOT_ROBUST = " Other phase maps give other verdicts."
 STAGES = ("coherence", "discriminate", "audit")
 
 
@@ -69,7 +70,7 @@ def _judge(claim: Claim, measured: Measured) -> dict[str, Any]:
         "smallest_effect": claim.smallest_effect,
         "verdict": outcome.verdict.verdict,
         "reason": outcome.verdict.reason,
-        "sentence": outcome.sentence,
+        "sentence": outcome.sentence + (NOT_ROBUST if outcome.robust is False else ""),
         "robust": outcome.robust,
         "evidence": outcome.evidence,
     }

@@ -66,7 +66,8 @@ PARAMETERS = st.fixed_dictionaries(
 
 
 def _cosines(seed: int, n: int) -> np.ndarray:
-    return np.cos(np.random.default_rng(seed).uniform(0, np.pi, n))
+    # Short of antiphase, where equal models' normaliser is all rounding (Z of 1e-9 knows the loss to 1e-6).
+    return np.cos(np.random.default_rng(seed).uniform(0, 0.95 * np.pi, n))
 
 
 @settings(deadline=None, max_examples=150)

@@ -156,6 +156,8 @@ def judged(measured: t.Measured, folder) -> list[dict]:
 def test_claims_that_are_tested_come_first(measured, tmp_path):
     claims = judged(measured, tmp_path)
     assert [claim["id"] for claim in claims][:2] == ["brf.phase_coherence", "brf.discrimination"]
+    assert claims[0]["sentence"] == "For a pair: yes."
+    assert claims[1]["sentence"] == "For a pair: no. Other phase maps give other verdicts."
     kinds = [claim["verdict"] == "not tested" for claim in claims]
     assert kinds == sorted(kinds)
 
