@@ -4,9 +4,11 @@ Nothing here reads files, keeps state or draws random numbers without a Generato
 """
 
 from brf_exp.maths.circular import kuramoto_order, pairwise_phase_consistency, rayleigh, v_test_pvalue
-from brf_exp.maths.coherence import CoherenceResult, coherence, shift_null
+from brf_exp.maths.coherence import CoherenceResult, shift_null
+from brf_exp.maths.coherence import coherence as phase_coherence
 from brf_exp.maths.fusion import RULES, Fused, bhattacharyya, fuse, mixture_share
-from brf_exp.maths.phases import MAPS, PhaseTable, circular_shift, phases, pooled_median
+from brf_exp.maths.phases import MAPS, PhaseTable, circular_shift, pooled_median
+from brf_exp.maths.phases import phases as gap_phases
 from brf_exp.maths.resampling import bootstrap_t, holm, ratio_estimate, ratio_test, sign_flip_pvalues
 from brf_exp.maths.topk import KnownTokens, known_tokens
 from brf_exp.maths.topk_rules import accuracy_bounds, difference_bounds
@@ -22,15 +24,15 @@ __all__ = [
     "bhattacharyya",
     "bootstrap_t",
     "circular_shift",
-    "coherence",
     "difference_bounds",
     "fuse",
+    "gap_phases",
     "holm",
     "kuramoto_order",
     "known_tokens",
     "mixture_share",
     "pairwise_phase_consistency",
-    "phases",
+    "phase_coherence",
     "pooled_median",
     "ratio_estimate",
     "ratio_test",

@@ -231,8 +231,10 @@ def accuracy_bounds(known: KnownTokens, rule: str, **parameters: Any) -> tuple[f
     with np.errstate(invalid="ignore"):
         outside = np.nan_to_num(numerator(candidates, weights, **parameters), nan=0.0).max(axis=1)
     target = scores[:, TARGET]
-    possible = target > scores[:, 1:].max(axis=1)
-    return float((possible & (target > outside)).mean()), float(possible.mean())
+    best_known = scores[:, 1:].max(axis=1)
+    # A tie may be broken either way: possible, not sure.
+    surely = target > np.maximum(best_known, outside)
+    return float(surely.mean()), float((target >= best_known).mean())
 
 
 def _extremes(own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -104,22 +104,40 @@ def coherent_spec(
     def losses(rows: PairRows, parameters: Parameters) -> RuleLosses:
         return rules.coherent_losses(rows.known, coherence=coherence(rows, parameters), weight=parameters["weight"])
 
-    return RuleSpec(name, role, losses, defaults, candidates, "scale" in defaults, coherence)
+    return RuleSpec(name, role, losses, defaults, candidates, coherence=coherence)
 
 
 def brf_spec(
-    name: str, phase: str, scale: float | None, *, role: str, sign: float = 1.0, shifted: bool = False
+    name: str,
+    phase: str,
+    scale: float | None,
+    *,
+    role: str,
+    default_scale: float,
+    sign: float = 1.0,
+    shifted: bool = False,
 ) -> RuleSpec:
-    """Born Rule Fusion under a phase map; scale and weight are tuned where the map has a scale."""
+    """Born Rule Fusion under a phase map. The weight is tuned, and the scale where the map has one that is not set.
+
+    `default_scale` is the scale of the untuned rule where none is set.
+    """
 
     def coherence(rows: PairRows, parameters: Parameters) -> np.ndarray:
         return sign * coherence_of(rows, phase, parameters.get("scale"), shifted=shifted)
 
     if phase in ("quantile", "table"):
         return coherent_spec(name, coherence, role=role, defaults={"weight": 0.5}, candidates=WEIGHTS_ONLY)
-    defaults = {"weight": 0.5, "scale": scale or 1.0}
-    candidates = grid(scale_factor=SCALE_FACTORS, weight=WEIGHTS)
-    return coherent_spec(name, coherence, role=role, defaults=defaults, candidates=candidates)
+    if scale is not None:
+        fixed = tuple({**candidate, "scale": scale} for candidate in WEIGHTS_ONLY)
+        return coherent_spec(name, coherence, role=role, defaults={"weight": 0.5, "scale": scale}, candidates=fixed)
+    made = coherent_spec(
+        name,
+        coherence,
+        role=role,
+        defaults={"weight": 0.5, "scale": default_scale},
+        candidates=grid(scale_factor=SCALE_FACTORS, weight=WEIGHTS),
+    )
+    return replace(made, tunes_scale=True)
 
 
 def phase_free_specs() -> list[RuleSpec]:
@@ -189,7 +207,7 @@ def untuned_specs(rows: PairRows) -> list[RuleSpec]:
     return specs
 
 
-def control_specs(phase: str, scale: float | None) -> list[RuleSpec]:
+def control_specs(phase: str, scale: float | None, *, default_scale: float) -> list[RuleSpec]:
     """Phase controls, tuned like the candidate: zero, shifted, flipped and random phases."""
 
     def random(rows: PairRows, parameters: Parameters) -> np.ndarray:
@@ -200,9 +218,9 @@ def control_specs(phase: str, scale: float | None) -> list[RuleSpec]:
 
     return [
         coherent_spec("brf_zero", one, role="rival", defaults={"weight": 0.5}, candidates=WEIGHTS_ONLY),
-        brf_spec("brf_flipped", phase, scale, role="rival", sign=-1.0),
+        brf_spec("brf_flipped", phase, scale, role="rival", default_scale=default_scale, sign=-1.0),
         coherent_spec("brf_uniform", random, role="rival", defaults={"weight": 0.5}, candidates=WEIGHTS_ONLY),
-        brf_spec("brf_shifted", phase, scale, role="rival", shifted=True),
+        brf_spec("brf_shifted", phase, scale, role="rival", default_scale=default_scale, shifted=True),
     ]
 
 

@@ -23,7 +23,7 @@ from brf_exp.stages.discrimination_results import (
 )
 from brf_exp.stages.finish import finish, is_done
 from brf_exp.stages.pairs import PairInputs, resolve_pair
-from brf_exp.stages.phase_test import phases_of, scale_of
+from brf_exp.stages.phase_test import phases_of
 from brf_exp.stages.rule_test import run_rules
 from brf_exp.storage.captures import Capture
 from brf_exp.storage.runs import content_key, locked, stage_folder
@@ -121,12 +121,9 @@ def _test(config: AnalysisStageConfig, inputs: PairInputs) -> tuple[dict[str, An
             controls=controls_state(controls),
             failed="" if evaluation.tune else "not tuned",
         )
-        phase = config.phase
-        if folds is None:
-            phase = type(phase)(phase.name, scale_of(phase.name, rows.gaps, phase.scale), phase.table)
         result = run_rules(
             rows,
-            phase,
+            config.phase,
             folds=folds,
             all_maps=True,
             gates=gates,

@@ -61,7 +61,7 @@ def discrimination_summary(
         "controls": controls,
         "delta_nats": evaluation.delta_nats,
         "minimum_detectable_nats": detectable_against_best(result),
-        "scale_from": "setting" if config.phase.scale is not None and not evaluation.tune else "documents",
+        "scale_from": "setting" if config.phase.scale is not None else "documents",
         "primary": config.phase.name,
         "verdict": verdict.verdict,
         "reason": verdict.reason,

@@ -12,7 +12,7 @@ from brf_exp.maths import topk_rules
 from brf_exp.maths.decisions import Gates, RivalEnds, Verdict, discrimination_verdict
 from brf_exp.maths.discrimination import Contrast, contrasts
 from brf_exp.maths.documents import spread
-from brf_exp.maths.phases import MAPS
+from brf_exp.maths.phases import MAPS, pooled_median
 from brf_exp.maths.tuning import (
     PairRows,
     RuleSpec,
@@ -53,10 +53,13 @@ class RuleTestResult:
 
 def specs_for(rows: PairRows, phase: PhaseConfig, *, all_maps: bool) -> list[RuleSpec]:
     """The candidate first, then every rival, control and model, and the other maps where asked for."""
-    specs = [brf_spec("brf", phase.name, phase.scale, role="candidate")]
-    specs += phase_free_specs() + untuned_specs(rows) + control_specs(phase.name, phase.scale)
+    median = pooled_median(list(rows.gaps))
+    specs = [brf_spec("brf", phase.name, phase.scale, role="candidate", default_scale=median)]
+    specs += phase_free_specs() + untuned_specs(rows)
+    specs += control_specs(phase.name, phase.scale, default_scale=median)
     if all_maps:
-        specs += [brf_spec(f"brf_{name}", name, None, role="other_map") for name in MAPS if name != phase.name]
+        others = [name for name in MAPS if name != phase.name]
+        specs += [brf_spec(f"brf_{name}", name, None, role="other_map", default_scale=median) for name in others]
     return specs
 
 

@@ -65,13 +65,13 @@ def test_repairing_keeps_what_positions_share(designs) -> None:
     design = replace(designs["iid"], position=0.25, length=48, n_documents=24)
     shift, repairing, both = _both_nulls(design, 100, seed=3)
     assert shift > 0.9
-    assert repairing < 0.13 and both < 0.13
+    assert repairing < 0.11 and both < 0.11
 
 
 def test_both_nulls_at_no_relation(designs) -> None:
     design = replace(designs["AR .6, icc .2"], length=64, n_documents=24)
     shift, repairing, both = _both_nulls(design, 120, seed=4)
-    assert shift < 0.13 and 0 < repairing < 0.13
+    assert shift < 0.13 and 0 < repairing < 0.11
     assert both < 0.06
     assert _both_nulls(design, 30, seed=5, residual=0.3)[2] > 0.9
 
@@ -103,13 +103,10 @@ def test_size_in_full(designs, band, name: str) -> None:
 
 @pytest.mark.slow
 def test_both_nulls_in_full(designs, band) -> None:
-    """Re-pairing within blocks of m documents spreads its draws less than the true pairing, variance (m - 2) / m.
-
-    At blocks of 8 its size is therefore about .09 instead of .05; the decision asks for both nulls and a positive
-    excess, and stays below .05 even where the shift null always rejects.
-    """
-    upper = band(600)[1]
+    """The re-pairing null has its nominal size where positions share nothing and where they share a start; the shift
+    null, which does not keep positions, rejects there; the decision of both stays at or below nominal."""
+    lower, upper = band(600)
     _, repairing, both = _both_nulls(replace(designs["AR .6, icc .2"], length=64), 600, seed=12)
-    assert 0.03 <= repairing <= 0.13 and both <= upper
+    assert lower <= repairing <= upper and both <= upper
     shift, repairing, both = _both_nulls(replace(designs["iid"], position=0.25, length=64), 600, seed=13)
-    assert shift > 0.9 and 0.03 <= repairing <= 0.13 and both <= upper
+    assert shift > 0.9 and lower <= repairing <= upper and both <= upper

@@ -12,9 +12,15 @@ FOLDS = np.arange(20) % 5
 
 
 def _all_specs(rows: PairRows) -> list[RuleSpec]:
-    specs = [brf_spec("brf", "arctan", None, role="candidate"), *tuning.phase_free_specs(), *tuning.untuned_specs(rows)]
-    specs += tuning.control_specs("arctan", None)
-    return specs + [brf_spec(f"brf_{name}", name, None, role="other_map") for name in (*MAPS, "table")]
+    specs = [
+        brf_spec("brf", "arctan", None, role="candidate", default_scale=1.0),
+        *tuning.phase_free_specs(),
+        *tuning.untuned_specs(rows),
+    ]
+    specs += tuning.control_specs("arctan", None, default_scale=1.0)
+    return specs + [
+        brf_spec(f"brf_{name}", name, None, role="other_map", default_scale=1.0) for name in (*MAPS, "table")
+    ]
 
 
 def test_every_tuned_rule_has_the_same_budget(rows: PairRows) -> None:
@@ -88,7 +94,7 @@ def test_the_scale_is_that_of_the_other_folds(rows: PairRows) -> None:
     """Fold 0 gets gaps a thousand times as large: its own scale must not see them, the others' must."""
     fold_of_row = np.repeat(FOLDS, np.diff(rows.offsets))
     inflated = replace(rows, gaps=np.where(fold_of_row == 0, 1000.0, 1.0) * rows.gaps)
-    found = score(brf_spec("brf", "arctan", None, role="candidate"), inflated, folds=FOLDS)
+    found = score(brf_spec("brf", "arctan", None, role="candidate", default_scale=1.0), inflated, folds=FOLDS)
     for fold, parameters in enumerate(found.parameters):
         base = pooled_median([row[fold_of_row != fold] for row in inflated.gaps])
         assert np.isclose(parameters["scale"] / base, tuning.SCALE_FACTORS).any()
@@ -98,7 +104,7 @@ def test_the_scale_is_that_of_the_other_folds(rows: PairRows) -> None:
 
 
 def test_scored_coherence_is_what_was_scored(rows: PairRows) -> None:
-    found = score(brf_spec("brf", "arctan", None, role="candidate"), rows, folds=FOLDS)
+    found = score(brf_spec("brf", "arctan", None, role="candidate", default_scale=1.0), rows, folds=FOLDS)
     coherence = scored_coherence(found, rows, FOLDS)
     fold_of_row = np.repeat(FOLDS, np.diff(rows.offsets))
     for fold, parameters in enumerate(found.parameters):
@@ -111,7 +117,7 @@ def test_scored_coherence_is_what_was_scored(rows: PairRows) -> None:
 
 
 def test_untuned_rules_use_their_defaults(rows: PairRows) -> None:
-    found = score(brf_spec("brf", "arctan", 2.5, role="candidate"), rows, folds=None)
+    found = score(brf_spec("brf", "arctan", 2.5, role="candidate", default_scale=1.0), rows, folds=None)
     assert found.parameters == ({"weight": 0.5, "scale": 2.5},)
     phi = 2 * np.arctan(rows.gaps / 2.5)
     expected = coherent_losses(rows.known, coherence=np.cos(phi[0] - phi[1]))
@@ -120,9 +126,9 @@ def test_untuned_rules_use_their_defaults(rows: PairRows) -> None:
 
 
 def test_controls(rows: PairRows) -> None:
-    specs = {spec.name: spec for spec in tuning.control_specs("arctan", 1.0)}
+    specs = {spec.name: spec for spec in tuning.control_specs("arctan", 1.0, default_scale=1.0)}
     parameters = {"scale": 1.0, "weight": 0.5}
-    plain = brf_spec("brf", "arctan", 1.0, role="candidate").coherence(rows, parameters)
+    plain = brf_spec("brf", "arctan", 1.0, role="candidate", default_scale=1.0).coherence(rows, parameters)
     np.testing.assert_array_equal(specs["brf_zero"].coherence(rows, parameters), 1.0)
     np.testing.assert_allclose(specs["brf_flipped"].coherence(rows, parameters), -plain)
     np.testing.assert_array_equal(specs["brf_uniform"].coherence(rows, parameters), rows.random_coherence)
@@ -131,10 +137,10 @@ def test_controls(rows: PairRows) -> None:
 
 
 def test_quantile_map_uses_the_ranks(rows: PairRows) -> None:
-    spec = brf_spec("brf_quantile", "quantile", None, role="other_map")
+    spec = brf_spec("brf_quantile", "quantile", None, role="other_map", default_scale=1.0)
     phi = rows.quantile_phases
     np.testing.assert_allclose(spec.coherence(rows, {}), np.cos(phi[0] - phi[1]))
-    shifted = brf_spec("brf_shifted", "quantile", None, role="rival", shifted=True)
+    shifted = brf_spec("brf_shifted", "quantile", None, role="rival", default_scale=1.0, shifted=True)
     phi = rows.shifted_quantile_phases
     np.testing.assert_allclose(shifted.coherence(rows, {}), np.cos(phi[0] - phi[1]))
     with pytest.raises(ValueError, match="^phase map `quantile` needs the ranks of all gaps$"):
