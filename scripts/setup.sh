@@ -48,10 +48,10 @@ elif pip install --no-index --no-deps "$torch" 2>/dev/null; then
   say "$torch from a local file"
 else
   say "fetching $torch (TORCH_BACKEND=${TORCH_BACKEND:-auto})"
-  "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --torch-backend="${TORCH_BACKEND:-auto}" "$torch" ||
+  "$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" --torch-backend="${TORCH_BACKEND:-auto}" "$torch" ||
     fail "$torch could not be fetched. Install it into $venv yourself and run this again."
 fi
 
 say "installing the packages of constraints.txt"
-"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --constraint constraints.txt --editable '.[models,sweeps,dev]'
+"$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" --constraint constraints.txt --editable '.[models,sweeps,dev]'
 "$venv/bin/brf-exp" --version

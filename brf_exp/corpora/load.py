@@ -1,5 +1,6 @@
 """Which documents a corpus setting means, in a fixed order."""
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Callable
@@ -62,7 +63,13 @@ def _read_stdlib(corpus: CorpusConfig) -> list[Document]:
         raise ConfigError(f"`corpus.split` must be one of {', '.join(splits)}, got {corpus.split!r}.")
     if corpus.domain not in DOMAINS:
         raise ConfigError(f"`corpus.domain` must be one of {', '.join(DOMAINS)}, got {corpus.domain!r}.")
-    return interleaved(list(stdlib.documents(corpus.domain, split=Split(corpus.split))))
+    return list(_stdlib(corpus.domain, Split(corpus.split)))
+
+
+@functools.cache
+def _stdlib(domain: str, split: Split) -> tuple[Document, ...]:
+    """Parsed once per process: a pair reads the same text for each of its models."""
+    return tuple(interleaved(list(stdlib.documents(domain, split=split))))
 
 
 def interleaved(documents: list[Document]) -> list[Document]:

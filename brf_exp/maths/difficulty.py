@@ -46,11 +46,15 @@ def residual_scores(scores: np.ndarray, prediction: np.ndarray, offsets: Offsets
 
 
 def attenuated_partial(r_12: np.ndarray, r_1: np.ndarray, r_2: np.ndarray, reliability: float) -> np.ndarray:
-    """(lam r_12 - r_1 r_2) / sqrt((lam - r_1^2)(lam - r_2^2)); NaN where it has no real value."""
+    """(lam r_12 - r_1 r_2) / sqrt((lam - r_1^2)(lam - r_2^2)); NaN where it is no correlation.
+
+    That is where the difficulty would explain more of a model's gaps, or of their relation, than there is: no
+    proxy of these correlations can be so unreliable.
+    """
     inside = (reliability - r_1**2) * (reliability - r_2**2)
     valid = (reliability > r_1**2) & (reliability > r_2**2)
-    root = np.sqrt(np.where(valid, inside, 1.0))
-    return np.where(valid, (reliability * r_12 - r_1 * r_2) / root, np.nan)
+    value = (reliability * r_12 - r_1 * r_2) / np.sqrt(np.where(valid, inside, 1.0))
+    return np.where(valid & (np.abs(value) <= 1.0), value, np.nan)
 
 
 def reliability_curve(
