@@ -92,7 +92,7 @@ def test_numbers_stand_in_the_text(whole_page):
     assert "Against linear pool, the rival with the lowest loss, a gain of 0.0123 nats" in text
     assert "28 % of the positions (95 % interval 25 % to 31 %)" in text
     assert "it found coherence in 3 % of these" in text
-    assert "The models are related: the second is distilled from the first." in text
+    assert "What the models share by descent: the second is distilled from the first." in text
 
 
 def test_tokens_carry_their_colour_and_their_note(whole_page):

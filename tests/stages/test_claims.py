@@ -30,6 +30,10 @@ def contrast(difference: float, error: float = 0.001) -> dict:
     }
 
 
+def audited(additive: bool, within: bool) -> dict:
+    return {"source": "doi x", "properties": {"no_cross_terms": additive, "never_below_minimum": within}}
+
+
 @pytest.fixture
 def measured() -> t.Measured:
     coherence = {
@@ -69,10 +73,11 @@ def measured() -> t.Measured:
         "gates": dict(GATES),
     }
     rules = {
-        "linear": {"properties": {"no_cross_terms": True, "never_below_minimum": True}},
-        "power_mean": {"properties": {"no_cross_terms": False, "never_below_minimum": True}},
-        "product": {"properties": {"no_cross_terms": False, "never_below_minimum": False}},
-        "brf": {"properties": {"no_cross_terms": False, "never_below_minimum": False}},
+        "linear": audited(True, True),
+        "power_mean": audited(False, True),
+        "product": audited(False, False),
+        "constant_coherence": {**audited(False, True), "source": "ours"},
+        "brf": audited(False, False),
     }
     audit = {"rules": rules, "identities": {"zero_phase_power_mean": {"max_error": 1e-16}}}
     return t.Measured(coherence, discrimination, audit)
@@ -95,7 +100,7 @@ def test_a_constant_share_needs_no_interval(measured):
 def test_cross_terms_of_published_rules_falsify_novelty(measured):
     outcome = t.novel_cross_terms(measured)
     assert outcome.verdict.verdict == "falsified"
-    assert outcome.evidence["rules with cross-terms"] == "power_mean, product"
+    assert outcome.evidence["published rules with cross-terms"] == "power_mean, product"
     for name in ("power_mean", "product"):
         measured.audit["rules"][name]["properties"]["no_cross_terms"] = True
     assert t.novel_cross_terms(measured).verdict.verdict == "supported"
