@@ -8,8 +8,8 @@ import numpy as np
 from brf_exp.config import AuditStageConfig
 from brf_exp.maths.audit import AUDITED, audit_rule, draw_sample, identities
 from brf_exp.maths.fusion import RULES
-from brf_exp.stages.finish import finish, is_done
-from brf_exp.storage.runs import content_key, locked, stage_folder
+from brf_exp.stages.finish import once
+from brf_exp.storage.runs import content_key, stage_folder
 
 AUDIT_SCHEMA = 1
 
@@ -27,12 +27,10 @@ def audit_of(config: AuditStageConfig, folder: Path | None = None) -> Path:
         "vocabulary_size": config.vocabulary_size,
         "seed": config.seed,
     }
-    key = content_key(determines)
-    final = folder or stage_folder(Path(config.runs_dir), "audit", "rules", key)
-    with locked(final):
-        if not is_done(final, key):
-            finish(final, stage="audit", key=key, determines=determines, results=_audit(config))
-    return final
+    final = folder or stage_folder(Path(config.runs_dir), "audit", "rules", content_key(determines))
+    return once(
+        final, stage="audit", subject="random distributions", determines=determines, make=lambda: (_audit(config), {})
+    )
 
 
 def _audit(config: AuditStageConfig) -> dict[str, Any]:

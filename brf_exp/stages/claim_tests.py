@@ -82,7 +82,10 @@ def novel_cross_terms(m: Measured) -> Outcome:
     published = [n for n, r in rules.items() if n != "brf" and ("doi" in r["source"] or "arXiv" in r["source"])]
     have = sorted(n for n in published if rules[n]["properties"]["no_cross_terms"] is False)
     identity = m.audit["identities"]["zero_phase_power_mean"]
-    evidence = {"published rules with cross-terms": ", ".join(have), "zero phase minus power mean": identity["max_error"]}
+    evidence = {
+        "published rules with cross-terms": ", ".join(have),
+        "zero phase minus power mean": identity["max_error"],
+    }
     if have:
         sentence = (
             "Published rules have cross-terms between models: at zero phase Born Rule Fusion is the power mean of "

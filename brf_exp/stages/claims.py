@@ -7,9 +7,9 @@ from brf_exp.config import ClaimsStageConfig
 from brf_exp.maths.decisions import INCONCLUSIVE, NOT_TESTED, Verdict
 from brf_exp.report import newest_run
 from brf_exp.stages.claim_tests import TESTS, Measured, Outcome
-from brf_exp.stages.finish import finish, is_done
+from brf_exp.stages.finish import once
 from brf_exp.stages.ledger import Claim, freeze, frozen, ledger_hash, load_ledger
-from brf_exp.storage.runs import content_key, load_results, locked
+from brf_exp.storage.runs import content_key, load_results
 
 CLAIMS_SCHEMA = 1
 NOT_ROBUST = " Other phase maps give other verdicts."
@@ -36,20 +36,22 @@ def claims_of(run_folder: Path, ledger: str | None) -> Path:
         "ledger_now": current,
         "results": content_key([measured.coherence, measured.discrimination, measured.audit]),
     }
-    key, final = content_key(determines), run_folder / "claims"
-    with locked(final):
-        if not is_done(final, key):
-            results = {
-                "schema": CLAIMS_SCHEMA,
-                "stage": "claims",
-                "pair": measured.discrimination["pair"],
-                "corpus": measured.discrimination["corpus"],
-                "ledger_sha256": sha256,
-                "ledger_changed": current != sha256,
-                "claims": [_judge(claim, measured) for claim in sorted(claims, key=_place)],
-            }
-            finish(final, stage="claims", key=key, determines=determines, results=results)
-    return final
+    results = {
+        "schema": CLAIMS_SCHEMA,
+        "stage": "claims",
+        "pair": measured.discrimination["pair"],
+        "corpus": measured.discrimination["corpus"],
+        "ledger_sha256": sha256,
+        "ledger_changed": current != sha256,
+        "claims": [_judge(claim, measured) for claim in sorted(claims, key=_place)],
+    }
+    return once(
+        run_folder / "claims",
+        stage="claims",
+        subject=str(measured.discrimination["pair"]),
+        determines=determines,
+        make=lambda: (results, {}),
+    )
 
 
 def _place(claim: Claim) -> tuple[int, str]:

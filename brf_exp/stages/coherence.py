@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from brf_exp.config import AnalysisStageConfig, CoherenceStageConfig, PhaseConfig
-from brf_exp.errors import InputError, StatisticalError
+from brf_exp.errors import InputError
 from brf_exp.maths import circular
 from brf_exp.maths.coherence import CoherenceResult
 from brf_exp.maths.decisions import Gates
@@ -16,11 +16,11 @@ from brf_exp.maths.phases import MAPS, PhaseTable, normal_scores, tie_fraction
 from brf_exp.stages import progress
 from brf_exp.stages.controls import coherence_controls, controls_state, shape_of
 from brf_exp.stages.covariates import covariates
-from brf_exp.stages.finish import finish, is_done
+from brf_exp.stages.finish import once
 from brf_exp.stages.pairs import PairInputs, resolve_pair
 from brf_exp.stages.phase_test import Covariates, MapResult, Residuals, is_robust, residuals, run_map
 from brf_exp.stages.sentences import coherence_sentence, scope
-from brf_exp.storage.runs import content_key, locked, stage_folder
+from brf_exp.storage.runs import content_key, stage_folder
 from brf_exp.storage.tables import read_csv
 
 COHERENCE_SCHEMA = 1
@@ -34,25 +34,21 @@ def run(config: CoherenceStageConfig) -> Path:
 
 def coherence_of(config: AnalysisStageConfig, inputs: PairInputs, folder: Path | None = None) -> Path:
     """Test a pair that is already resolved; `folder` overrides where the results go."""
-    determines = {
-        "schema": COHERENCE_SCHEMA,
+    determines = {"schema": COHERENCE_SCHEMA, **analysis_identity(config, inputs), "delta": config.claims.delta}
+    final = folder or stage_folder(Path(config.runs_dir), "coherence", inputs.name, content_key(determines))
+    return once(
+        final, stage="coherence", subject=inputs.name, determines=determines, make=lambda: _test(config, inputs)
+    )
+
+
+def analysis_identity(config: AnalysisStageConfig, inputs: PairInputs) -> dict[str, Any]:
+    """What both tests' results depend on."""
+    return {
         "inputs": inputs.identity(),
         "phase": phase_identity(config.phase),
         "evaluation": asdict(config.evaluation),
-        "delta": config.claims.delta,
         "seed": config.seed,
     }
-    key = content_key(determines)
-    final = folder or stage_folder(Path(config.runs_dir), "coherence", inputs.name, key)
-    with locked(final):
-        if is_done(final, key):
-            return final
-        try:
-            results, tables = _test(config, inputs)
-        except ValueError as error:
-            raise StatisticalError(f"`{inputs.name}` cannot be tested for coherence: {error}.") from error
-        finish(final, stage="coherence", key=key, determines=determines, results=results, tables=tables)
-    return final
 
 
 def phase_identity(phase: PhaseConfig) -> dict[str, Any]:

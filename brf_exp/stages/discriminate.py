@@ -1,32 +1,31 @@
 """Stage `discriminate`: the Cross-Term Discrimination Test of a pair, against every rule and control."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from brf_exp.config import AnalysisStageConfig, DiscriminateStageConfig, Split
-from brf_exp.errors import ConfigError, StatisticalError
+from brf_exp.errors import ConfigError
 from brf_exp.maths.decisions import Gates
 from brf_exp.maths.documents import assign_folds
 from brf_exp.maths.phases import MAPS, circular_shift
 from brf_exp.maths.topk import known_tokens
 from brf_exp.maths.tuning import PairRows
 from brf_exp.stages import progress
-from brf_exp.stages.coherence import load_table, phase_identity
+from brf_exp.stages.coherence import analysis_identity, load_table
 from brf_exp.stages.controls import controls_state, discrimination_controls, shape_of
 from brf_exp.stages.discrimination_results import (
     DISCRIMINATION_SCHEMA,
     discrimination_summary,
     discrimination_tables,
 )
-from brf_exp.stages.finish import finish, is_done
+from brf_exp.stages.finish import once
 from brf_exp.stages.pairs import PairInputs, resolve_pair
 from brf_exp.stages.phase_test import phases_of
 from brf_exp.stages.rule_test import run_rules
 from brf_exp.storage.captures import Capture
-from brf_exp.storage.runs import content_key, locked, stage_folder
+from brf_exp.storage.runs import content_key, stage_folder
 from brf_exp.storage.schema import DISCRIMINATION_COLUMNS
 
 
@@ -42,24 +41,11 @@ def discrimination_of(config: AnalysisStageConfig, inputs: PairInputs, folder: P
         raise ConfigError("`evaluation.tune` must be false with evaluation.split=none. Add evaluation.tune=false.")
     for capture in inputs.captures:
         capture.require([*DISCRIMINATION_COLUMNS, "id_1"], purpose="discriminate")
-    determines = {
-        "schema": DISCRIMINATION_SCHEMA,
-        "inputs": inputs.identity(),
-        "phase": phase_identity(config.phase),
-        "evaluation": asdict(evaluation),
-        "seed": config.seed,
-    }
-    key = content_key(determines)
-    final = folder or stage_folder(Path(config.runs_dir), "discriminate", inputs.name, key)
-    with locked(final):
-        if is_done(final, key):
-            return final
-        try:
-            results, tables = _test(config, inputs)
-        except ValueError as error:
-            raise StatisticalError(f"`{inputs.name}` cannot be tested for discrimination: {error}.") from error
-        finish(final, stage="discriminate", key=key, determines=determines, results=results, tables=tables)
-    return final
+    determines = {"schema": DISCRIMINATION_SCHEMA, **analysis_identity(config, inputs)}
+    final = folder or stage_folder(Path(config.runs_dir), "discriminate", inputs.name, content_key(determines))
+    return once(
+        final, stage="discriminate", subject=inputs.name, determines=determines, make=lambda: _test(config, inputs)
+    )
 
 
 def _log_p(capture: Capture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,9 +1,20 @@
 """How every stage ends: a whole folder of results, tables and manifest, or none."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from brf_exp.storage.runs import MANIFEST, RESULTS, building, manifest, read_json, write_json
+from brf_exp.errors import StatisticalError
+from brf_exp.storage.runs import (
+    MANIFEST,
+    RESULTS,
+    building,
+    content_key,
+    locked,
+    manifest,
+    read_json,
+    write_json,
+)
 from brf_exp.storage.tables import write_table
 
 Tables = dict[str, dict[str, Any]]
@@ -15,19 +26,29 @@ def is_done(folder: Path, key: str) -> bool:
     return path.is_file() and (folder / RESULTS).is_file() and bool(read_json(path)["key"] == key)
 
 
-def finish(
+def once(
     final: Path,
     *,
     stage: str,
-    key: str,
+    subject: str,
     determines: dict[str, Any],
-    results: dict[str, Any],
-    tables: Tables | None = None,
-    **more: Any,
-) -> None:
-    """Write results.json, the tables and manifest.json into a folder that appears when it is whole."""
-    with building(final) as partial:
-        write_json(partial / RESULTS, results)
-        for name, columns in (tables or {}).items():
-            write_table(partial / f"{name}.parquet", columns)
-        write_json(partial / MANIFEST, manifest(stage=stage, key=key, determines=determines, **more))
+    make: Callable[[], tuple[dict[str, Any], Tables]],
+) -> Path:
+    """The folder of a stage's results and tables: found made under the same key, or made now, whole or not at all.
+
+    `determines` is everything the results depend on; `subject` is what errors call it. A ValueError of the mathematics becomes a StatisticalError.
+    """
+    key = content_key(determines)
+    with locked(final):
+        if is_done(final, key):
+            return final
+        try:
+            results, tables = make()
+        except ValueError as error:
+            raise StatisticalError(f"`{stage}` cannot be computed for {subject}: {error}.") from error
+        with building(final) as partial:
+            write_json(partial / RESULTS, results)
+            for name, columns in tables.items():
+                write_table(partial / f"{name}.parquet", columns)
+            write_json(partial / MANIFEST, manifest(stage=stage, key=key, determines=determines))
+    return final

@@ -120,6 +120,21 @@ def _test(
     )
 
 
+def _residual_test(
+    phi: np.ndarray, offsets: Offsets, evaluation: EvaluationConfig, seed: list[int], *, delta: float
+) -> tuple[CoherenceResult, np.ndarray]:
+    """The test on residual phases; and for each negative control, whether its lower end would be above delta."""
+    residual, pairs, columns = _test(phi, offsets, evaluation, seed)
+    ends = share_lower_ends(
+        pairs,
+        columns[: evaluation.n_negative_controls],
+        repairing_mean=residual.repairing.mean,
+        possible=1 - residual.resultant_length_independent,
+        confidence_level=evaluation.confidence_level,
+    )
+    return residual, ends > delta
+
+
 def run_map(
     name: str,
     gaps: np.ndarray,
@@ -138,20 +153,12 @@ def run_map(
     scale = scale_of(name, gaps, scale)
     phi = phases_of(name, gaps, scale, table, seed)
     plain, pairs, columns = _test(phi, offsets, evaluation, [seed, 31])
-    n_controls = min(evaluation.n_negative_controls, columns.shape[0])
-    positive = rejects_at(pairs, columns[:n_controls], plain.repairing, alpha=ALPHA)
+    positive = rejects_at(pairs, columns[: evaluation.n_negative_controls], plain.repairing, alpha=ALPHA)
     residual = None
     if left is not None:
         phi_left = phases_of(name, left.gaps, scale, table, seed)
-        residual, pairs_left, columns_left = _test(phi_left, offsets, evaluation, [seed, 31])
-        ends = share_lower_ends(
-            pairs_left,
-            columns_left[:n_controls],
-            repairing_mean=residual.repairing.mean,
-            possible=1 - residual.resultant_length_independent,
-            confidence_level=evaluation.confidence_level,
-        )
-        positive &= ends > delta
+        residual, beyond = _residual_test(phi_left, offsets, evaluation, [seed, 31], delta=delta)
+        positive &= beyond
     difference = phi[0] - phi[1]
     rate = float(positive.mean())
     evidence = CoherenceEvidence(

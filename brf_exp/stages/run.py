@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from brf_exp.config import AuditStageConfig, RunStageConfig
 from brf_exp.stages import progress
 from brf_exp.stages.audit import audit_of
 from brf_exp.stages.claims import claims_of
-from brf_exp.stages.coherence import coherence_of, phase_identity
+from brf_exp.stages.coherence import analysis_identity, coherence_of
 from brf_exp.stages.discriminate import discrimination_of
 from brf_exp.stages.finish import is_done
 from brf_exp.stages.ledger import freeze
@@ -30,11 +29,8 @@ def run(config: RunStageConfig) -> Path:
         inputs = _timed(seconds, "capture", lambda: resolve_pair(config))
         determines = {
             "schema": RUN_SCHEMA,
-            "inputs": inputs.identity(),
-            "phase": phase_identity(config.phase),
-            "evaluation": asdict(config.evaluation),
+            **analysis_identity(config, inputs),
             "delta": config.claims.delta,
-            "seed": config.seed,
         }
         key = content_key(determines)
         folder = stage_folder(Path(config.runs_dir), "run", inputs.name, key)

@@ -118,7 +118,7 @@ def test_infinite_logits_are_named_by_row(tmp_path, rng):
 
 def test_constant_gaps_are_a_named_reason(tmp_path, rng):
     made = [make_capture(tmp_path / name, rng, gaps=np.ones(1000)) for name in "ab"]
-    with pytest.raises(StatisticalError, match="cannot be tested for coherence"):
+    with pytest.raises(StatisticalError, match="`coherence` cannot be computed for m-m: "):
         coherence.run(settings(tmp_path, *made))
     assert not list((tmp_path / "runs").glob("coherence/*/results.json"))
 
