@@ -36,7 +36,8 @@ def once(
 ) -> Path:
     """The folder of a stage's results and tables: found made under the same key, or made now, whole or not at all.
 
-    `determines` is everything the results depend on; `subject` is what errors call it. A ValueError of the mathematics becomes a StatisticalError.
+    `determines` is everything the results depend on; `subject` is what errors call it. A ValueError of the
+    mathematics becomes a StatisticalError.
     """
     key = content_key(determines)
     with locked(final):
