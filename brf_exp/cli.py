@@ -1,5 +1,6 @@
 """The command line: `brf-exp <stage> [key=value ...]`."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,7 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry_point() -> None:
     """The console script."""
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`): nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code)
 
 
 def _dispatch(arguments: list[str]) -> int:

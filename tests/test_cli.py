@@ -244,10 +244,11 @@ def test_an_ingested_submission_is_a_pair(compose: Callable[..., StageConfig]) -
 
 
 def test_a_folder_of_own_options(compose: Callable[..., StageConfig], tmp_path: Path) -> None:
-    for group, text in {"pair": "name: mine\na: x\nb: y\n", "experiment": "# @package _global_\nseed: 5\n"}.items():
+    # A name of its own: options stored by other tests of this process stay in Hydra's store.
+    for group, text in {"pair": "name: homemade\na: x\nb: y\n", "experiment": "# @package _global_\nseed: 5\n"}.items():
         (tmp_path / "own" / group).mkdir(parents=True)
-        (tmp_path / "own" / group / "mine.yaml").write_text(text)
-    config = compose("run", "--config-dir", "own", "pair=mine", "+experiment=mine")
+        (tmp_path / "own" / group / "homemade.yaml").write_text(text)
+    config = compose("run", "--config-dir", "own", "pair=homemade", "+experiment=homemade")
     assert isinstance(config, AnalysisStageConfig)
     assert (config.pair.a, config.seed) == ("x", 5)
 

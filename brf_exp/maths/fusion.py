@@ -168,6 +168,12 @@ RULES: dict[str, FusionRule] = {
             {"hit_rate": 0.5},
         ),
         FusionRule(
+            "routing",
+            "p_i of the model with the largest confidence",
+            "confidence: maximum probability, gap or negative entropy",
+            routed_numerator,
+        ),
+        FusionRule(
             "contrastive",
             "p_1^(1 + beta) p_2^(-beta) / Z",
             "Li et al. 2023, arXiv 2210.15097",

@@ -29,7 +29,12 @@ def audit_of(config: AuditStageConfig, folder: Path | None = None) -> Path:
     }
     final = folder or stage_folder(Path(config.runs_dir), "audit", "rules", content_key(determines))
     return once(
-        final, stage="audit", subject="random distributions", determines=determines, make=lambda: (_audit(config), {})
+        final,
+        stage="audit",
+        subject="random distributions",
+        determines=determines,
+        config=config,
+        make=lambda: (_audit(config), {}),
     )
 
 

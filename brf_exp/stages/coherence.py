@@ -37,7 +37,12 @@ def coherence_of(config: AnalysisStageConfig, inputs: PairInputs, folder: Path |
     determines = {"schema": COHERENCE_SCHEMA, **analysis_identity(config, inputs), "delta": config.claims.delta}
     final = folder or stage_folder(Path(config.runs_dir), "coherence", inputs.name, content_key(determines))
     return once(
-        final, stage="coherence", subject=inputs.name, determines=determines, make=lambda: _test(config, inputs)
+        final,
+        stage="coherence",
+        subject=inputs.name,
+        determines=determines,
+        config=config,
+        make=lambda: _test(config, inputs),
     )
 
 

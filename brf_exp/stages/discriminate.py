@@ -44,7 +44,12 @@ def discrimination_of(config: AnalysisStageConfig, inputs: PairInputs, folder: P
     determines = {"schema": DISCRIMINATION_SCHEMA, **analysis_identity(config, inputs)}
     final = folder or stage_folder(Path(config.runs_dir), "discriminate", inputs.name, content_key(determines))
     return once(
-        final, stage="discriminate", subject=inputs.name, determines=determines, make=lambda: _test(config, inputs)
+        final,
+        stage="discriminate",
+        subject=inputs.name,
+        determines=determines,
+        config=config,
+        make=lambda: _test(config, inputs),
     )
 
 

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from brf_exp.config import StageConfig
 from brf_exp.errors import StatisticalError
 from brf_exp.storage.runs import (
+    CONFIG,
     MANIFEST,
     RESULTS,
     building,
@@ -13,6 +15,7 @@ from brf_exp.storage.runs import (
     locked,
     manifest,
     read_json,
+    write_config,
     write_json,
 )
 from brf_exp.storage.tables import write_table
@@ -32,6 +35,7 @@ def once(
     stage: str,
     subject: str,
     determines: dict[str, Any],
+    config: StageConfig | None = None,
     make: Callable[[], tuple[dict[str, Any], Tables]],
 ) -> Path:
     """The folder of a stage's results and tables: found made under the same key, or made now, whole or not at all.
@@ -49,6 +53,8 @@ def once(
             raise StatisticalError(f"`{stage}` cannot be computed for {subject}: {error}.") from error
         with building(final) as partial:
             write_json(partial / RESULTS, results)
+            if config is not None:
+                write_config(partial / CONFIG, config)
             for name, columns in tables.items():
                 write_table(partial / f"{name}.parquet", columns)
             write_json(partial / MANIFEST, manifest(stage=stage, key=key, determines=determines))

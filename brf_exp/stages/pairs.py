@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from brf_exp.config import AnalysisStageConfig, ModelConfig
-from brf_exp.errors import ConfigError, InputError, MissingInputError
+from brf_exp.errors import ConfigError, InputError
 from brf_exp.storage.captures import Capture, DocumentIndex, open_capture
 from brf_exp.storage.runs import content_key, read_json
 
@@ -187,10 +187,3 @@ def _require_same_tokenizer(first: Capture, other: Capture) -> None:
             f"`{other.model_name}` must have the tokenizer of {first.model_name}, got another one. "
             "Choose two models that share their token ids."
         )
-
-
-def require_capture_folder(path: str | None, *, key: str) -> Path:
-    """A path-valued setting that must be given."""
-    if not path:
-        raise MissingInputError(f"`{key}` must be given, got none. Add {key}=PATH.")
-    return Path(path).absolute()

@@ -16,7 +16,17 @@ from brf_exp.stages.finish import is_done
 from brf_exp.stages.ledger import freeze
 from brf_exp.stages.pairs import PairInputs, resolve_pair
 from brf_exp.stages.report import report_of
-from brf_exp.storage.runs import MANIFEST, RESULTS, content_key, manifest, read_json, stage_folder, write_json
+from brf_exp.storage.runs import (
+    CONFIG,
+    MANIFEST,
+    RESULTS,
+    content_key,
+    manifest,
+    read_json,
+    stage_folder,
+    write_config,
+    write_json,
+)
 
 RUN_SCHEMA = 1
 
@@ -46,6 +56,7 @@ def run(config: RunStageConfig) -> Path:
             step(name)
             _timed(seconds, name, make)
         if not is_done(folder, key):
+            write_config(folder / CONFIG, config)
             write_json(folder / RESULTS, _results(inputs, folder, list(stages)))
             described = manifest(stage="run", key=key, determines=determines)
             described["environment"]["seconds"] = seconds

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 import brf_exp
 from brf_exp.errors import MissingInputError
@@ -74,6 +75,12 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_config(path: Path, config: Any) -> None:
+    """A stage's settings as YAML, less where they were used and how that looked."""
+    settings = {name: value for name, value in jsonable(config).items() if name not in ("runs_dir", "progress")}
+    path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def content_key(value: Any) -> str:

@@ -53,3 +53,9 @@ def test_every_rule_says_what_it_is(rule: str) -> None:
     assert found.name == rule and found.formula and found.source
     assert set(found.parameters) <= set(found.numerator.__kwdefaults__ or {})
     assert found.uses_phases is (rule == "brf")
+
+
+def test_routing_takes_the_more_confident_model():
+    log_p = np.log([[[0.5, 0.5], [0.9, 0.1]], [[0.2, 0.8], [0.6, 0.4]]])
+    fused = fusion.fuse("routing", log_p, confidence=log_p.max(axis=-1))
+    assert np.allclose(fused.p, [[0.2, 0.8], [0.9, 0.1]])

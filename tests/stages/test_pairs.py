@@ -149,5 +149,5 @@ def test_the_same_settings_give_the_same_bytes(tmp_path, rng):
         config = settings(tmp_path, *made)
         config.runs_dir = str(tmp_path / name)
         folders.append(coherence.run(config))
-    for file in ("results.json", "positions.parquet", "repairings.parquet"):
+    for file in ("results.json", "config.yaml", "positions.parquet", "repairings.parquet"):
         assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
