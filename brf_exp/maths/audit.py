@@ -9,7 +9,7 @@ from brf_exp.maths.fusion import RULES, Fused, bhattacharyya, coherent_numerator
 
 TOLERANCE = 1e-9
 PHASE_FREE = ("linear", "log_linear", "product", "power_mean", "lin_log_mixture", "constant_coherence", "contrastive")
-AUDITED = (*PHASE_FREE, "majority_vote", "brf")
+AUDITED = (*PHASE_FREE, "majority_vote", "routing", "brf")
 # Parameters at which a rule shows what it can do: product and power mean away from the log and linear pools.
 SHOWN_AT: dict[str, dict[str, float]] = {
     "product": {"exponent": 2.0},

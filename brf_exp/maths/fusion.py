@@ -97,9 +97,13 @@ def lin_log_numerator(log_p: np.ndarray, weights: np.ndarray, *, mixture: float 
     return (1 - mixture) * linear_numerator(log_p, weights) + mixture * pool
 
 
-def routed_numerator(log_p: np.ndarray, weights: np.ndarray, *, confidence: np.ndarray) -> np.ndarray:
-    """The distribution of the model with the largest confidence (M, ...); ties go to the first model."""
-    chosen = np.argmax(confidence, axis=0)
+def routed_numerator(log_p: np.ndarray, weights: np.ndarray, *, confidence: np.ndarray | None = None) -> np.ndarray:
+    """The distribution of the model with the largest confidence (M, ...), by default its largest probability.
+
+    Ties go to the first model.
+    """
+    scores = log_p.max(axis=-1) if confidence is None else confidence
+    chosen = np.argmax(scores, axis=0)
     return np.exp(np.take_along_axis(log_p, chosen[None, ..., None], axis=0)[0])
 
 

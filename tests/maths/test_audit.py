@@ -5,9 +5,9 @@ from brf_exp.maths.audit import AUDITED, RuleAudit, Sample, audit_rule, draw_sam
 from brf_exp.maths.fusion import RULES
 
 HOLDS = {
-    "never_below_minimum": {"linear", "log_linear", "power_mean", "lin_log_mixture"},
-    "never_above_maximum": {"linear"},
-    "in_convex_hull": {"linear"},
+    "never_below_minimum": {"linear", "log_linear", "power_mean", "lin_log_mixture", "routing"},
+    "never_above_maximum": {"linear", "routing"},
+    "in_convex_hull": {"linear", "routing"},
     "no_cross_terms": {"linear"},
     # Exponents that sum to 1: 1 + beta and -beta as well.
     "external_bayesianity": {"log_linear", "contrastive"},

@@ -57,5 +57,6 @@ def test_every_rule_says_what_it_is(rule: str) -> None:
 
 def test_routing_takes_the_more_confident_model():
     log_p = np.log([[[0.5, 0.5], [0.9, 0.1]], [[0.2, 0.8], [0.6, 0.4]]])
-    fused = fusion.fuse("routing", log_p, confidence=log_p.max(axis=-1))
-    assert np.allclose(fused.p, [[0.2, 0.8], [0.9, 0.1]])
+    assert np.allclose(fuse("routing", log_p).p, [[0.2, 0.8], [0.9, 0.1]])
+    confidence = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert np.allclose(fuse("routing", log_p, confidence=confidence).p, [[0.5, 0.5], [0.6, 0.4]])
