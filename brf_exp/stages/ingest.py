@@ -118,7 +118,7 @@ def _nothing_left_behind(final: Path) -> Iterator[None]:
         yield
     except BaseException:
         if not was_there:
-            final.with_name(final.name + ".lock").unlink(missing_ok=True)
+            runs.lock_path(final).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             for parent in made:
                 parent.rmdir()

@@ -115,12 +115,16 @@ def building(final: Path) -> Iterator[Path]:
     partial.replace(final)
 
 
+def lock_path(final: Path) -> Path:
+    """The lock file of a folder to be made: hidden, so that listings show results only."""
+    return final.with_name(f".{final.name}.lock")
+
+
 @contextlib.contextmanager
 def locked(final: Path) -> Iterator[None]:
     """Hold the lock of a folder to be made; waits for another process, and is released by death."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    lock = final.with_name(final.name + ".lock")
-    with lock.open("w") as file:
+    with lock_path(final).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -59,7 +59,7 @@ def test_a_lock_is_released_by_death(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "x"], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    with (tmp_path / "x.lock").open("w") as file, pytest.raises(BlockingIOError):
+    with runs.lock_path(tmp_path / "x").open("w") as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     holder.kill()
     holder.communicate()
