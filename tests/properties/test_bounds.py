@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from brf_exp.maths import topk_rules as rules
@@ -156,6 +156,7 @@ def test_below_minimum(dump, seed, kind, shape) -> None:
 
 @settings(deadline=None, max_examples=80)
 @given(SEEDS, KINDS, shapes(), st.floats(0.05, 0.95))
+@example(5664430, "peaked", (3, (1, 1)), 0.5)
 def test_vote(dump, seed, kind, shape, hit_rate) -> None:
     """Where the tie-break is decided by the rows, the forecast's interval contains the full one."""
     made = dump(seed, kind, *shape)
@@ -170,8 +171,10 @@ def test_vote(dump, seed, kind, shape, hit_rate) -> None:
     slack = 0.5 * np.exp(made.known.cap).max(axis=0)
     decided = ballot.agree | (np.abs(means[:, 0] - means[:, 1]) > slack + 1e-12)
     decided &= pool.max(axis=1) < 1 - 1e-9
-    assert (losses.bounds[0][decided] <= exact[decided] + 1e-7).all()
-    assert (losses.bounds[1][decided] >= exact[decided] - 1e-7).all()
+    # ln(1 - linear(v)) is ill-conditioned where linear(v) is near 1: a rounding of it weighs 1 / (1 - linear(v)).
+    rounding = ROUNDING + 16 * np.finfo(float).eps / (1 - pool.max(axis=1)[decided])
+    assert (losses.bounds[0][decided] <= exact[decided] + rounding).all()
+    assert (losses.bounds[1][decided] >= exact[decided] - rounding).all()
 
 
 def test_intervals_are_not_vacuous(dump) -> None:
