@@ -35,7 +35,8 @@ format: $(READY) ## Rewrite the sources in the house format
 	@$(VENV)/bin/ruff check --fix-only .
 	@$(VENV)/bin/ruff format .
 
-calibration: $(READY) ## Run the slow tests: error rates, power and coverage of every decision rule
+calibration: $(READY) ## Simulate what docs/calibration.md reports, then run the slow tests (an hour; goes on if killed)
+	@$(VENV)/bin/python -m calibration
 	@$(VENV)/bin/python -m pytest -m slow $(ARGS)
 
 bench: $(READY) ## Measure ratios side by side (ARGS='--repeats 5')

@@ -5,8 +5,11 @@ Every row is a time of ours over the time of what it rides on, so that a slow ma
 
 import argparse
 import gzip
+import json
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,15 +17,18 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import phase_coherence
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from brf_exp.config import CaptureConfig, CorpusConfig, Dtype, IngestStageConfig, ModelConfig
-from brf_exp.maths.pairing import pair_table, true_pairing
 from brf_exp.maths.resampling import bootstrap_t
 from brf_exp.stages import ingest
 from brf_exp.stages.capture import capture
+from brf_exp.storage.captures import open_capture
+
+COHERENCE_SIZES = (100_000, 1_000_000, 10_000_000)
 
 
 def seconds(job: Callable[[], object], repeats: int) -> float:
@@ -35,27 +41,34 @@ def seconds(job: Callable[[], object], repeats: int) -> float:
     return float(np.median(times))
 
 
-def bench_coherence(n_documents: int, repeats: int, folder: Path) -> tuple[str, float, float]:
-    """All pair terms of the Phase Coherence Test over reading the gaps and one FFT per document and model."""
-    length = 500
-    rng = np.random.default_rng(0)
-    offsets = np.arange(0, n_documents * length + 1, length)
-    logits = np.sort(rng.normal(size=(n_documents * length, 4)).astype(np.float32), axis=1)
-    path = folder / f"gaps-{n_documents}.parquet"
-    names = ["a1", "a2", "b1", "b2"]
-    pq.write_table(pa.table({name: logits[:, i] for i, name in enumerate(names)}), path)
+def bench_coherence(n: int, repeats: int, folder: Path) -> tuple[str, float, float]:
+    """The Phase Coherence Test, scale given, over reading its columns and one complex FFT per document."""
+    target = folder / f"coherence-{n}"
+    phase_coherence.captures(target, n)
+    offsets = open_capture(target / "1").documents.offsets
+    return (
+        f"phase coherence test, 2 x {n:,} positions",
+        seconds(lambda: phase_coherence.whole_test(target), repeats),
+        seconds(lambda: phase_coherence.read_and_transform(target, offsets), repeats),
+    )
 
-    def base() -> None:
-        table = pq.read_table(path)
-        gap = table.column("a2").to_numpy() - table.column("a1").to_numpy()
-        np.fft.fft(np.exp(1j * gap).reshape(n_documents, length), axis=1)
 
-    z = np.exp(1j * 2 * np.arctan(logits[:, [1, 3]] - logits[:, [0, 2]])).T.astype(np.complex128)
-
-    def ours() -> float:
-        return true_pairing(pair_table(z[0], z[1], offsets)).kappa
-
-    return f"coherence pair terms, {n_documents * length:,} positions", seconds(ours, repeats), seconds(base, repeats)
+def coherence_beside_others(n: int, repeats: int, folder: Path) -> list[tuple[str, str]]:
+    """Peak memory of the test in a process of its own, and what else takes how long on the same captures."""
+    target = folder / f"coherence-{n}"
+    made = subprocess.run(
+        [sys.executable, phase_coherence.__file__, str(target)], capture_output=True, text=True, check=True
+    )
+    alone = json.loads(made.stdout)
+    rows = [("this test, alone in a process", f"{alone['seconds']:.2f} s, peak {alone['peak_mb']:.0f} MiB")]
+    started = time.perf_counter()
+    phase_coherence.brute_force(target, 4)
+    n_documents = open_capture(target / "1").documents.offsets.size - 1
+    scaled = (time.perf_counter() - started) * n_documents / 4
+    rows.append(("all circular shifts one by one (4 documents, scaled)", f"{scaled:,.0f} s"))
+    for name, job in phase_coherence.others(target).items():
+        rows.append((f"{name}, differences in memory, not calibrated here", f"{seconds(job, repeats):.3f} s"))
+    return rows
 
 
 def bench_bootstrap(repeats: int) -> tuple[str, float, float]:
@@ -157,7 +170,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         jobs: list[Callable[[], tuple[str, float, float]]] = [
-            *(lambda n=n: bench_coherence(n, repeats, folder) for n in (200, 2000)),
+            *(lambda n=n: bench_coherence(n, repeats, folder) for n in COHERENCE_SIZES),
             lambda: bench_bootstrap(repeats),
             lambda: bench_capture(repeats, folder),
             lambda: bench_ingest(repeats, folder),
@@ -165,6 +178,10 @@ def main() -> None:
         for job in jobs:
             what, ours, base = job()
             print(f"| {what} | {ours:.3f} | {base:.3f} | {ours / base:.3g} |", flush=True)
+        for n in COHERENCE_SIZES:
+            print(f"\n| 2 x {n:,} positions | |\n|---|---|")
+            for what, text in coherence_beside_others(n, repeats, folder):
+                print(f"| {what} | {text} |", flush=True)
         print("\n| format, k = 50 | bytes per row |\n|---|---|")
         for what, size in bytes_per_row(folder):
             print(f"| {what} | {size:.0f} |")

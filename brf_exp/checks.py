@@ -24,6 +24,11 @@ def at_least(minimum: int) -> Rule:
     return Rule(f"at least {minimum}", lambda value: value >= minimum)
 
 
+def within(minimum: int, maximum: int) -> Rule:
+    """A number from `minimum` to `maximum`."""
+    return Rule(f"from {minimum} to {maximum}", lambda value: minimum <= value <= maximum)
+
+
 def one_of(*names: str) -> Rule:
     """One of a few names."""
     return Rule(f"one of {', '.join(sorted(names))}", lambda value: value in names)
@@ -33,16 +38,21 @@ ABOVE_ZERO = Rule("a finite number above 0", lambda value: math.isfinite(value) 
 NOT_NEGATIVE = Rule("a finite number of at least 0", lambda value: math.isfinite(value) and value >= 0)
 SHARE = Rule("between 0 and 1", lambda value: 0 <= value <= 1)
 BELOW_ONE = Rule("at least 0 and below 1", lambda value: 0 <= value < 1)
-OPEN_UNIT = Rule("between 0 and 1, both excluded", lambda value: 0 < value < 1)
+# Levels nearer to 1 have no finite interval in double precision.
+LEVEL = Rule("above 0 and at most 0.9999", lambda value: 0 < value <= 0.9999)
+# Beyond it phases overflow or lose their digits.
+SCALE = Rule("from 1e-9 to 1e9", lambda value: 1e-9 <= value <= 1e9)
+SEED = within(0, 2**32 - 1)
 DEVICE = Rule("cpu, cuda, cuda:<number> or mps", lambda value: re.fullmatch(r"cpu|mps|cuda(:\d+)?", value) is not None)
 PHASES = ("arctan", "linear", "tanh", "exponential", "quantile", "table")
 
 RULES: dict[type, dict[str, Rule]] = {
-    c.StageConfig: {"seed": at_least(0)},
+    c.StageConfig: {"seed": SEED},
     c.CaptureStageConfig: {"condition": one_of("none")},
     c.AnalysisStageConfig: {
         "condition": one_of("none"),
-        "captures": Rule("a list of two folders, [A,B]", lambda value: len(value) in (0, 2)),
+        "captures": Rule("a list of two or more folders, [A,B]", lambda value: len(value) != 1),
+        "memory_mb": at_least(0),
     },
     c.AuditStageConfig: {"n_distributions": at_least(1), "vocabulary_size": at_least(2)},
     c.RecipeConfig: {
@@ -81,11 +91,11 @@ RULES: dict[type, dict[str, Rule]] = {
         "rows_per_part": at_least(1),
         "device": DEVICE,
     },
-    c.PhaseConfig: {"name": one_of(*PHASES), "scale": ABOVE_ZERO},
+    c.PhaseConfig: {"name": one_of(*PHASES), "scale": SCALE},
     c.EvaluationConfig: {
-        "n_folds": at_least(2),
+        "n_folds": within(2, 1000),
         "delta_nats": NOT_NEGATIVE,
-        "confidence_level": OPEN_UNIT,
+        "confidence_level": LEVEL,
         "n_resamples": at_least(1),
         "n_repairings": at_least(1),
         "n_negative_controls": at_least(1),
@@ -124,6 +134,8 @@ def _check_needs(config: c.StageConfig) -> None:
             _require("phase.table", config.phase.table, "a CSV file of gap,phase for phase=table")
         if not config.captures:
             _check_pair(config.pair)
+    if isinstance(config, c.CoherenceStageConfig) and config.planning and config.claims.delta == 0:
+        raise ConfigError("`claims.delta` must be above 0 with planning=true, got 0.0. Any effect is larger than 0.")
     if isinstance(config, c.IngestStageConfig):
         _require("submission", config.submission, "a folder, .zip or .tar.gz with a submission.yaml")
 

@@ -73,14 +73,15 @@ class ModelConfig:
 
 @dataclass
 class PairConfig:
-    """Two models to be fused, and a third for the difficulty of tokens."""
+    """Two models to be fused or more, and another for the difficulty of tokens."""
 
     name: str = "tiny"  # shipped pair, ingested submission, or hf with pair.a and pair.b
     a: str | None = None  # embedded model, local folder or hub id
     b: str | None = None  # the same
     a_revision: str | None = None  # commit, tag or branch of a hub id
     b_revision: str | None = None  # the same
-    proxy: str | None = None  # third model with the same tokenizer
+    others: list[str] = field(default_factory=list)  # more models, [C,D]: embedded, local folders or hub ids
+    proxy: str | None = None  # another model with the same tokenizer, for the difficulty of tokens
     proxy_revision: str | None = None  # commit, tag or branch of a hub id
     lineage: str | None = None  # what the models share by descent, where known
     submission: str | None = None  # folder of an ingested submission (set by the command line)
@@ -181,19 +182,22 @@ class AnalysisStageConfig(StageConfig):
     """What both tests need."""
 
     pair: PairConfig = field(default_factory=PairConfig)
-    captures: list[str] = field(default_factory=list)  # two capture folders, instead of a pair
-    proxy: str | None = None  # third model, capture folder, or submission member for the difficulty of tokens
+    captures: list[str] = field(default_factory=list)  # two or more capture folders, [A,B], instead of a pair
+    proxy: str | None = None  # tells how hard tokens are: a model, capture folder or submission member; or none
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     capture: CaptureConfig = field(default_factory=CaptureConfig)
     condition: str = "none"  # what the models see besides the text: none
     phase: PhaseConfig = field(default_factory=PhaseConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     claims: ClaimsConfig = field(default_factory=ClaimsConfig)
+    memory_mb: int = 1024  # working arrays beyond this go to files that vanish; changes no result
 
 
 @dataclass
 class CoherenceStageConfig(AnalysisStageConfig):
     """Phase Coherence Test: are the phases of two models related, beyond shared difficulty?"""
+
+    planning: bool = False  # print how many documents and tokens are needed, and give no verdict
 
 
 @dataclass

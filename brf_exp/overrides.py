@@ -9,13 +9,15 @@ from typing import Any
 from brf_exp.cli_help import options_of
 from brf_exp.config import STAGES, StageConfig
 from brf_exp.errors import ConfigError
+from brf_exp.models.reference import HUB_ID, embedded_names
 from brf_exp.paths import conf_dir
-from brf_exp.settings import closest, groups_of, require_known, settings_of
+from brf_exp.settings import Setting, closest, groups_of, require_known, settings_of
 
 PATH_KEYS = frozenset(
     "claims.ledger corpus.path model.id out pair.a pair.b pair.proxy pair.submission phase.table proxy run runs_dir "
     "submission".split()
 )
+LIST_KEYS = frozenset(("captures", "pair.others"))
 _FIELD_GROUPS = frozenset(name for schema in STAGES.values() for name in groups_of(schema))
 _OVERRIDE = re.compile(r"(?P<prefix>\+\+|\+|~)?(?P<key>[^=]*)(?:=(?P<value>.*))?", re.DOTALL)
 _SWEEP_FUNCTION = re.compile(r"(choice|glob|interval|range|shuffle|sort|tag)\(.*\)", re.DOTALL)
@@ -71,9 +73,9 @@ class _Reader:
     def _value(self, key: str, value: str) -> str:
         if key in groups_of(self.schema):
             return self._option(key, value)
-        if key == "captures":
-            return self._captures(value)
         setting = settings_of(self.schema).get(key)
+        if setting is not None and key in LIST_KEYS:
+            return self._lists(setting, value)
         if setting is None or not setting.is_text or value in ("", "null"):
             return value
         if self.sweep and key not in PATH_KEYS and _SWEEP_FUNCTION.fullmatch(value):
@@ -82,16 +84,9 @@ class _Reader:
         parts = [value] if whole else value.split(",")
         return ",".join(quoted(_home(part) if key in PATH_KEYS else part) for part in parts)
 
-    def _captures(self, value: str) -> str:
+    def _lists(self, setting: Setting, value: str) -> str:
         lists = re.split(r"(?<=\]),(?=\[)", value) if self.sweep else [value]
-        return ",".join(self._capture_list(part) for part in lists)
-
-    def _capture_list(self, value: str) -> str:
-        if not (value.startswith("[") and value.endswith("]")):
-            raise ConfigError(f"`captures` must be a list of two folders, [A,B], got {value!r}.")
-        inner = value[1:-1].strip()
-        pair = _split_in_two(inner) if inner else []
-        return "[" + ",".join(quoted(_home(part.strip())) for part in pair) + "]"
+        return ",".join(_list(setting, part) for part in lists)
 
     def _option(self, group: str, value: str) -> str:
         """The names of one group's options; files and submissions become options of their own."""
@@ -171,14 +166,52 @@ def _looks_like_file(name: str) -> bool:
     return "/" in name or "\\" in name or name.endswith(_TEXT_SUFFIXES) or Path(name).expanduser().is_file()
 
 
-def _split_in_two(inner: str) -> list[str]:
-    """Two folders from `A,B`, where the folders' own names may hold commas."""
-    pieces = inner.split(",")
-    splits = [[",".join(pieces[:cut]), ",".join(pieces[cut:])] for cut in range(1, len(pieces))]
-    there = [pair for pair in splits if all(_path(part.strip()).exists() for part in pair)]
-    if there or len(splits) == 1:
-        return (there or splits)[0]
-    raise ConfigError(f"`captures` must be a list of two folders that exist, [A,B], got '[{inner}]'.")
+def _list(setting: Setting, value: str) -> str:
+    """A list of paths, `[A,B]`, each one quoted."""
+    if not (value.startswith("[") and value.endswith("]")):
+        raise ConfigError(f"`{setting.key}` must be {setting.requirement}, got {value!r}.")
+    inner = value[1:-1].strip()
+    members = _members(setting, inner) if inner else []
+    return "[" + ",".join(quoted(_home(member)) for member in members) + "]"
+
+
+def _members(setting: Setting, inner: str) -> list[str]:
+    """The members of `A,B,...`, whose own names may hold commas."""
+    pieces = [piece.strip() for piece in inner.split(",")]
+    is_capture = setting.key == "captures"
+    found = _split(inner.split(","), models=not is_capture)
+    least = 2 if is_capture else 1
+    if found is not None and len(found) >= least:
+        return found
+    # Nothing tells which commas are part of a name: all separate, and whoever opens the members says what is wrong.
+    if all(pieces) and (len(pieces) == least or not is_capture):
+        return pieces
+    requirement = "a list of two or more folders that exist, [A,B]" if is_capture else setting.requirement
+    raise ConfigError(f"`{setting.key}` must be {requirement}, got '[{inner}]'.")
+
+
+def _split(pieces: list[str], *, models: bool) -> list[str] | None:
+    """Pieces joined to known members: as much as can be to what is there, and to as many as can be; None if none."""
+    embedded = embedded_names() if models else []
+    best: list[tuple[int, int, list[str]] | None] = [None] * len(pieces) + [(0, 0, [])]
+    for first in reversed(range(len(pieces))):
+        for end in range(first + 1, len(pieces) + 1):
+            rest, member = best[end], ",".join(pieces[first:end]).strip()
+            there = member in embedded or _is_there(member)
+            if rest is None or not (there or (models and HUB_ID.fullmatch(member))):
+                continue
+            made = (rest[0] + (end - first) * there, rest[1] + 1, [member, *rest[2]])
+            current = best[first]
+            if current is None or made[:2] > current[:2]:
+                best[first] = made
+    return None if best[0] is None else best[0][2]
+
+
+def _is_there(member: str) -> bool:
+    try:
+        return member != "" and _path(member).exists()
+    except OSError:  # longer than a name can be
+        return False
 
 
 def _runs_dir(overrides: list[str]) -> Path:

@@ -18,6 +18,7 @@ from brf_exp import config
 from brf_exp.errors import ConfigError
 
 _REQUIREMENTS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_LISTS = {"captures": "a list of two or more folders, [A,B]", "pair.others": "a list of models, [A,B]"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Setting:
             return f"{_REQUIREMENTS[kinds[0]]} or null"
         if isinstance(self.type, type) and issubclass(self.type, Enum):
             return "one of " + ", ".join(sorted(str(member.value) for member in self.type))
-        return _REQUIREMENTS.get(self.type, "a list of two folders, [A,B]")
+        return _REQUIREMENTS.get(self.type) or _LISTS[self.key]
 
 
 def settings_of(schema: type, prefix: str = "") -> dict[str, Setting]:

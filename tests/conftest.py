@@ -51,17 +51,54 @@ def _losses() -> dict[str, np.ndarray]:
 
 
 def _coherent(excess: float) -> dict[str, Any]:
-    shift = {"n": 0, "mean": 0.0, "pvalue": 0.0, "log_pvalue": -900.0}
+    shift = {"n": 0, "mean": 0.0, "pvalue": 0.0, "log_pvalue": -900.0, "statistic": 1800.0, "df": 2}
     return {
         "resultant_length_independent": 0.4,
         "nulls": {"shift": shift, "repairing": {"n": 99, "mean": 0.01, "pvalue": 0.01}},
         "excess": excess,
+        "excess_share": excess / 0.6,
         "excess_raw": excess + 0.01,
         "excess_interval": [excess - 0.02, excess + 0.02],
         "excess_share_interval": [(excess - 0.02) / 0.6, (excess + 0.02) / 0.6],
         "minimum_detectable_share": 0.03,
         "effective_n": 180.4,
     }
+
+
+def _specification(proxy: bool) -> list[dict[str, Any]]:
+    """Two maps, one of them at three scales."""
+    rows = []
+    for name, factor, share in (
+        ("arctan", 0.5, 0.12),
+        ("arctan", 1.0, 0.2),
+        ("arctan", 4.0, 0.3),
+        ("quantile", None, 0.33),
+    ):
+        row = {
+            "map": name,
+            "scale": factor and 1.5 * factor,
+            "scale_factor": factor,
+            "share": share,
+            "pvalue": share / 5,
+        }
+        row |= {"share_interval": [share - 0.05, share + 0.05], "pvalue_adjusted": share, "reason": "shared difficulty"}
+        row |= {"residual_share": 0.01 if proxy else None, "residual_share_interval": [-0.02, 0.04] if proxy else None}
+        rows.append(row | {"verdict": "falsified"})
+    return rows
+
+
+def _planning() -> dict[str, Any]:
+    needed = {"0.8": {"n_positions": 1512, "n_documents": 126, "interval": [1008, None]}}
+    asked = {"question": "find", "true_share": 0.05, "needed": needed}
+    asked["at_10000_tokens"] = {"power": 0.97, "interval": [0.8, 0.99], "n_documents": 833.3}
+    measured = {"n_positions": 252, "n_documents": N_DOCUMENTS, "positions_per_document": 12.0, "design_effect": 1.4}
+    return {"on": "phases", "delta": 0.05, "standard_error_share": 0.04, **measured, "questions": [asked]}
+
+
+def _secondary() -> dict[str, Any]:
+    harmonic = {"order": 1, "resultant_length": 0.6, "excess": 0.13, "pvalue": 0.0, "pvalue_adjusted": 0.0}
+    numbers = {"cluster_ppc": 0.36, "cluster_ppc_excess": 0.02, "sign_flip_pvalue": 0.01}
+    return {**numbers, "document_permutation": {"statistic": 7.5, "pvalue": 0.0235}, "harmonics": [harmonic]}
 
 
 def _coherence(pair: str, models: list[str], proxy: bool) -> dict[str, Any]:
@@ -96,10 +133,19 @@ def _coherence(pair: str, models: list[str], proxy: bool) -> dict[str, Any]:
         "n_positions": N_DOCUMENTS * N_TOKENS,
         "n_documents": N_DOCUMENTS,
         "pseudo_documents": False,
+        "aligned_share": None,
+        "identical_models": [],
+        "tie_fractions": [0.02, 0.0],
         "phases": maps,
+        "specification": _specification(proxy),
+        "secondary": _secondary(),
+        "planning": _planning(),
         "negative_control_rate": 0.03,
-        "negative_control": "P1 and P2" if proxy else "P1",
+        "negative_control": "P1, P2 and reliability" if proxy else "P1",
         "reliability_curve": curve if proxy else None,
+        "rank_correlation": {"value": 0.05, "interval": [-0.01, 0.11], "pvalue": 0.08} if proxy else None,
+        "confidence_level": 0.95,
+        "alpha": 0.05,
         "gates": {"n_documents": N_DOCUMENTS, "min_documents": 20, "controls": "passed", "failed": ""},
         "controls": {
             "planted": {"verdict": "supported", "reason": "coherent beyond shared difficulty"},
@@ -261,7 +307,7 @@ def build_run(
     folder: Path,
     *,
     pair: str = "tiny",
-    models: tuple[str, str] = ("org/first", "org/second"),
+    models: tuple[str, ...] = ("org/first", "org/second"),
     stages: tuple[str, ...] = ("coherence", "discriminate", "audit", "claims"),
     proxy: bool = True,
     captures: bool = True,
@@ -273,7 +319,7 @@ def build_run(
 
     results = {
         "coherence": lambda: _coherence(pair, list(models), proxy),
-        "discriminate": lambda: _discrimination(pair, list(models)),
+        "discriminate": lambda: _discrimination(pair, list(models[:2])),
         "audit": _audit,
         "claims": lambda: _claims(pair),
     }

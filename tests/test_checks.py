@@ -22,13 +22,16 @@ WHOLE: dict[type[c.StageConfig], dict[str, Any]] = {
 NAN, INF = float("nan"), float("inf")
 POSITIVE = "a finite number above 0"
 NOT_NEGATIVE = "a finite number of at least 0"
+SCALE = "from 1e-9 to 1e9"
+LEVEL = "above 0 and at most 0.9999"
 CASES: list[tuple[type[c.StageConfig], str, Any, str]] = [
-    (c.AuditStageConfig, "seed", -1, "at least 0"),
+    (c.AuditStageConfig, "seed", -1, "from 0 to 4294967295"),
+    (c.AuditStageConfig, "seed", 2**32, "from 0 to 4294967295"),
     (c.AuditStageConfig, "n_distributions", 0, "at least 1"),
     (c.AuditStageConfig, "vocabulary_size", 1, "at least 2"),
     (c.CaptureStageConfig, "condition", "odd", "one of none"),
     (c.RunStageConfig, "condition", "odd", "one of none"),
-    (c.RunStageConfig, "captures", ["a"], "a list of two folders, [A,B]"),
+    (c.RunStageConfig, "captures", ["a"], "a list of two or more folders, [A,B]"),
     (c.CaptureStageConfig, "corpus.name", "web", "one of file, hub, stdlib"),
     (c.CaptureStageConfig, "corpus.domain", "verse", "one of all, code, prose"),
     (c.CaptureStageConfig, "corpus.split", "test", "one of all, held_out, train, validation"),
@@ -41,14 +44,19 @@ CASES: list[tuple[type[c.StageConfig], str, Any, str]] = [
     (c.CaptureStageConfig, "capture.rows_per_part", 0, "at least 1"),
     (c.CaptureStageConfig, "capture.device", "tpu", "cpu, cuda, cuda:<number> or mps"),
     (c.RunStageConfig, "phase.name", "sine", "one of arctan, exponential, linear, quantile, table, tanh"),
-    (c.RunStageConfig, "phase.scale", 0.0, POSITIVE),
-    (c.RunStageConfig, "phase.scale", NAN, POSITIVE),
-    (c.RunStageConfig, "phase.scale", INF, POSITIVE),
-    (c.RunStageConfig, "evaluation.n_folds", 1, "at least 2"),
+    (c.RunStageConfig, "memory_mb", -1, "at least 0"),
+    (c.RunStageConfig, "phase.scale", 0.0, SCALE),
+    (c.RunStageConfig, "phase.scale", -1.0, SCALE),
+    (c.RunStageConfig, "phase.scale", 1e-300, SCALE),
+    (c.RunStageConfig, "phase.scale", NAN, SCALE),
+    (c.RunStageConfig, "phase.scale", INF, SCALE),
+    (c.RunStageConfig, "evaluation.n_folds", 1, "from 2 to 1000"),
+    (c.RunStageConfig, "evaluation.n_folds", 1001, "from 2 to 1000"),
     (c.RunStageConfig, "evaluation.delta_nats", -0.1, NOT_NEGATIVE),
     (c.RunStageConfig, "evaluation.delta_nats", NAN, NOT_NEGATIVE),
-    (c.RunStageConfig, "evaluation.confidence_level", 1.0, "between 0 and 1, both excluded"),
-    (c.RunStageConfig, "evaluation.confidence_level", 0.0, "between 0 and 1, both excluded"),
+    (c.RunStageConfig, "evaluation.confidence_level", 1.0, LEVEL),
+    (c.RunStageConfig, "evaluation.confidence_level", 0.99999999, LEVEL),
+    (c.RunStageConfig, "evaluation.confidence_level", 0.0, LEVEL),
     (c.RunStageConfig, "evaluation.n_resamples", 0, "at least 1"),
     (c.RunStageConfig, "evaluation.n_repairings", 0, "at least 1"),
     (c.RunStageConfig, "evaluation.n_negative_controls", 0, "at least 1"),
@@ -141,6 +149,10 @@ def test_the_defaults_pass(stage: type[c.StageConfig]) -> None:
             c.RunStageConfig(pair=PAIR, phase=c.PhaseConfig(name="table")),
             "`phase.table` must be a CSV file of gap,phase for phase=table, got null.",
         ),
+        (
+            c.CoherenceStageConfig(pair=PAIR, planning=True, claims=c.ClaimsConfig(delta=0.0)),
+            "`claims.delta` must be above 0 with planning=true, got 0.0. Any effect is larger than 0.",
+        ),
     ],
 )
 def test_settings_that_need_each_other(config: c.StageConfig, message: str) -> None:
@@ -151,6 +163,7 @@ def test_settings_that_need_each_other(config: c.StageConfig, message: str) -> N
 
 def test_two_captures_or_a_submission_need_no_models() -> None:
     check(c.CoherenceStageConfig(captures=["a", "b"], pair=c.PairConfig(name="hf")))
+    check(c.CoherenceStageConfig(captures=["a", "b", "c"], pair=c.PairConfig(name="hf")))
     check(c.CoherenceStageConfig(pair=c.PairConfig(name="mine", submission="x")))
 
 

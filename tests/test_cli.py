@@ -210,14 +210,61 @@ def test_null_is_null(compose: Callable[..., StageConfig]) -> None:
         ("[x,1,y=(2)]", ["x,1", "y=(2)"]),
         ("[x,1,it's]", ["x,1", "it's"]),
         ("['x,1','b']", ["x,1", "b"]),
+        ("[x,1,b,y=(2)]", ["x,1", "b", "y=(2)"]),
+        ("[b, x,1 ,it's,y=(2)]", ["b", "x,1", "it's", "y=(2)"]),
+        ("[b,x,1,x,1]", ["b", "x,1", "x,1"]),
+        ("[b,c]", ["b", "c"]),
+        ("[b,c,b]", ["b,c", "b"]),
     ],
 )
-def test_two_captures(typed: str, expected: list[str], compose: Callable[..., StageConfig]) -> None:
-    for name in ("x,1", "y=(2)", "it's", "b"):
+def test_captures(typed: str, expected: list[str], compose: Callable[..., StageConfig]) -> None:
+    for name in ("x,1", "y=(2)", "it's", "b", "b,c"):
         Path(name).mkdir()
     config = compose("coherence", f"captures={typed}")
     assert isinstance(config, AnalysisStageConfig)
     assert config.captures == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("[]", []),
+        ("[tiny_mixed]", ["tiny_mixed"]),
+        ("[tiny_mixed, org/name-1.5b ,nowhere]", ["tiny_mixed", "org/name-1.5b", "nowhere"]),
+        ("[my models/x,1 (a=b),tiny_code]", ["my models/x,1 (a=b)", "tiny_code"]),
+        ("[models/x,y/z,org/name]", ["models/x,y/z", "org/name"]),
+        ("[it's,${oc.env:HOME}]", ["it's", "${oc.env:HOME}"]),
+        (f"[{','.join(['tiny_mixed'] * 40)}]", ["tiny_mixed"] * 40),
+    ],
+)
+def test_more_models(typed: str, expected: list[str], compose: Callable[..., StageConfig]) -> None:
+    for name in ("my models/x,1 (a=b)", "models/x,y/z"):
+        Path(name).mkdir(parents=True)
+    config = compose("run", "pair=hf", "pair.a=x", "pair.b=y", f"pair.others={typed}")
+    assert isinstance(config, AnalysisStageConfig)
+    assert config.pair.others == expected
+
+
+def test_a_home_folder_is_meant_in_lists_too(compose: Callable[..., StageConfig]) -> None:
+    config = compose("coherence", "captures=[~/a,~/b]", "pair.others=[~/c]")
+    assert isinstance(config, AnalysisStageConfig)
+    assert config.captures == [str(Path.home() / name) for name in "ab"]
+    assert config.pair.others == [str(Path.home() / "c")]
+
+
+def test_a_sweep_over_lists_of_captures(seen: list[StageConfig]) -> None:
+    for name in ("a", "b,1", "c"):
+        Path(name).mkdir()
+    assert main(["coherence", "-m", "captures=[a,b,1],[a,b,1,c]"]) == 0
+    assert [config.captures for config in seen] == [["a", "b,1"], ["a", "b,1", "c"]]  # type: ignore[attr-defined]
+
+
+def test_the_three_models_of_tiny3(compose: Callable[..., StageConfig]) -> None:
+    config = compose("coherence", "pair=tiny3")
+    assert isinstance(config, AnalysisStageConfig)
+    pair = config.pair
+    assert (pair.a, pair.b, pair.others, pair.proxy) == ("tiny_prose", "tiny_code", ["tiny_mixed"], None)
+    assert config.capture.k == 128
 
 
 @pytest.mark.parametrize("name", ["texts.jsonl", "some/folder/texts", "a, b=(c).txt", "./plain"])
@@ -290,9 +337,12 @@ ERRORS = {
     "run evaluation=fast": "`evaluation` must be set by its keys (evaluation.confidence_level, evaluation.controls, "
     "evaluation.delta_nats, evaluation.min_documents, evaluation.n_folds, evaluation.n_negative_controls, "
     "evaluation.n_repairings, evaluation.n_resamples, evaluation.split, evaluation.tune), got 'fast'.",
-    "run captures=a": "`captures` must be a list of two folders, [A,B], got 'a'.",
-    "run captures=[a]": "`captures` must be a list of two folders that exist, [A,B], got '[a]'.",
-    "run captures=[a,b,c]": "`captures` must be a list of two folders that exist, [A,B], got '[a,b,c]'.",
+    "run captures=a": "`captures` must be a list of two or more folders, [A,B], got 'a'.",
+    "run captures=[a]": "`captures` must be a list of two or more folders that exist, [A,B], got '[a]'.",
+    "run captures=[a,b,c]": "`captures` must be a list of two or more folders that exist, [A,B], got '[a,b,c]'.",
+    "run captures=[a,]": "`captures` must be a list of two or more folders that exist, [A,B], got '[a,]'.",
+    "run pair.others=a": "`pair.others` must be a list of models, [A,B], got 'a'.",
+    "run pair.others=[a,,b]": "`pair.others` must be a list of models, [A,B], got '[a,,b]'.",
     "run capture.k=many": "`capture.k` must be a whole number, got 'many'.",
     "run phase.scale=wide": "`phase.scale` must be a number or null, got 'wide'.",
     "run evaluation.tune=perhaps": "`evaluation.tune` must be true or false, got 'perhaps'.",
@@ -319,7 +369,7 @@ def test_an_unknown_pair_lists_shipped_and_ingested(capsys: pytest.CaptureFixtur
     assert main(["run", "pair=mime"]) == 2
     assert capsys.readouterr().err == (
         "brf-exp: `pair` must be one of gpt2-distilgpt2, hf, llama-3.2-1b-3b, pythia-410m-1b, pythia-70m-160m, "
-        "qwen2.5-0.5b-1.5b, smollm2-135m-360m, tiny, or an ingested submission (mine), got 'mime'. "
+        "qwen2.5-0.5b-1.5b, smollm2-135m-360m, tiny, tiny3, or an ingested submission (mine), got 'mime'. "
         "Did you mean `mine`?\n"
     )
 

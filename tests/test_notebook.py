@@ -30,5 +30,5 @@ def test_every_cell_runs_and_every_figure_is_drawn(whole_run, monkeypatch, tmp_p
     assert not [
         output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"
     ]
-    assert sum("image/png" in kinds for kinds in shown) == 5
+    assert sum("image/png" in kinds for kinds in shown) == 6
     assert sum("text/html" in kinds for kinds in shown) == 2

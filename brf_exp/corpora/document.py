@@ -52,8 +52,11 @@ def write_texts(path: Path, documents: Iterable[Document]) -> None:
 def read_texts(path: Path) -> dict[str, str]:
     """Texts by document id from such JSON lines; InputError names the line that is not one."""
     texts: dict[str, str] = {}
-    with path.open(encoding="utf-8", newline="\n") as file:
+    # A byte-order mark and blank lines are what editors leave behind.
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
         for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
             doc_id, text = _text_line(line, number, path)
             if doc_id in texts:
                 raise InputError(f"`{path.name}` must have unique doc_id, got {doc_id!r} again in line {number}.")

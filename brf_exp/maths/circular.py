@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.stats import circstats
+from scipy import stats
+
+from brf_exp.maths.undefined import UndefinedStatisticError
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,48 @@ def rayleigh(angles_rad: np.ndarray) -> RayleighResult:
     return RayleighResult(n, abs(mean), float(np.angle(mean)), statistic, pvalue, log_pvalue)
 
 
+def rayleigh_of_mean(n: int, mean: complex) -> RayleighResult:
+    """Rayleigh's test from the mean of exp(i angle) alone, for data that are not held in memory.
+
+    p is the approximation that astropy uses, exp(-z) with the correction of Greenwood & Durand below n = 50.
+
+    >>> ages = np.deg2rad([45, 55, 81, 96, 110, 117, 132, 154])  # Zar (2010), example 26.2
+    >>> round(rayleigh_of_mean(8, np.exp(1j * ages).mean()).statistic, 3)
+    5.448
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    mean = complex(mean)
+    z = n * abs(mean) ** 2
+    correction = 1.0
+    if n < 50:
+        second = 24 * z - 132 * z**2 + 76 * z**3 - 9 * z**4
+        correction += (2 * z - z**2) / (4 * n) - second / (288 * n**2)
+    pvalue = float(np.clip(np.exp(-z) * correction, 0.0, 1.0))
+    log_pvalue = float(np.log(pvalue)) if pvalue > 0 else -z
+    return RayleighResult(n, abs(mean), float(np.angle(mean)), z, pvalue, log_pvalue)
+
+
+def v_test_of_mean(n: int, mean: complex, *, direction_rad: float = 0.0) -> float:
+    """V-test of uniformity against a direction from the mean of exp(i angle), clamped to [0, 1]; descriptive."""
+    z = float(np.sqrt(2 * n) * (mean * np.exp(-1j * direction_rad)).real)
+    first, second = 3 * z - z**3, 15 * z + 305 * z**3 - 125 * z**5 + 9 * z**7
+    density = stats.norm.pdf(z)
+    return float(np.clip(stats.norm.sf(z) + density * (first / (16 * n) + second / (4608 * n**2)), 0.0, 1.0))
+
+
+def cluster_ppc(sums: np.ndarray, lengths: np.ndarray) -> float:
+    """Pairwise phase consistency over pairs of positions from different documents.
+
+    (|sum S_d|^2 - sum |S_d|^2) / (N^2 - sum T_d^2) for document sums `sums` (D,), complex, of T_d = `lengths`
+    positions: unbiased where positions of one document are dependent. Raises UndefinedStatisticError for one document.
+    """
+    if lengths.size < 2:
+        raise UndefinedStatisticError("documents", "cluster PPC needs two documents")
+    pairs = float(lengths.sum()) ** 2 - float((lengths.astype(np.float64) ** 2).sum())
+    return float((abs(sums.sum()) ** 2 - (np.abs(sums) ** 2).sum()) / pairs)
+
+
 def v_test_pvalue(angles_rad: np.ndarray, *, direction_rad: float = 0.0) -> float:
     """V-test of uniformity against a given mean direction (astropy, clamped to [0, 1]); descriptive."""
     return float(np.clip(circstats.vtest(np.asarray(angles_rad, dtype=np.float64), mu=direction_rad), 0.0, 1.0))
@@ -54,12 +99,6 @@ def pairwise_phase_consistency(n: int, resultant_length: float) -> float:
     if n < 2:
         raise ValueError(f"n must be at least 2, got {n}")
     return (n * resultant_length**2 - 1) / (n - 1)
-
-
-def harmonic_lengths(angles_rad: np.ndarray, n_harmonics: int = 4) -> np.ndarray:
-    """Mean resultant lengths of k times the angles, k = 1..n_harmonics."""
-    z = np.exp(1j * angles_rad)
-    return np.array([abs((z**k).mean()) for k in range(1, n_harmonics + 1)])
 
 
 def kuramoto_order(phases_rad: np.ndarray) -> np.ndarray:

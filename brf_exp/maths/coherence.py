@@ -7,23 +7,37 @@ from scipy import stats
 
 from brf_exp.maths.documents import Offsets
 from brf_exp.maths.pairing import (
+    MatchedPairing,
     Pairing,
     PairTable,
+    Rows,
     derangements,
     kappas_at,
     pair_table,
     pairing_at,
     true_pairing,
 )
-from brf_exp.maths.resampling import RatioTest, minimum_detectable_effect, ratio_test
+from brf_exp.maths.resampling import RatioTest, minimum_detectable_effect, ratio_estimate, ratio_test
+from brf_exp.maths.undefined import UndefinedStatisticError
+
+# Variance per position below which phases count as constant, and share of it below which a direction does.
+TINY_VARIANCE = 1e-20
+NEGLIGIBLE_AXIS = 1e-5
+# Documents in a length block below which their derangements are no reference.
+MIN_BLOCK = 6
 
 
 @dataclass(frozen=True)
 class ShiftNull:
-    """Circular shifts within documents, in closed form: q ~ chi2(2), p = exp(-q / 2)."""
+    """Circular shifts within documents, in closed form: q ~ chi2(2), p = exp(-q / 2).
+
+    `df` is 1 where the phases leave one direction only (two distinct phases, say).
+    """
 
     statistic: float
+    df: int
     pvalue: float
+    log_pvalue: float
     mean: float
 
 
@@ -44,16 +58,26 @@ class CoherenceResult:
     `share` quantities are the re-centred ones over 1 - R_0, the largest excess there could be.
     """
 
+    pairing: MatchedPairing
     excess_raw: float
     excess: float
     interval: tuple[float, float]
     test: RatioTest
     shift: ShiftNull
     repairing: RepairingNull
-    resultant_length_independent: float
     share_interval: tuple[float, float]
     minimum_detectable_share: float
     effective_n: float
+
+    @property
+    def resultant_length_independent(self) -> float:
+        """R_0, the mean resultant length if the two models were independent."""
+        return self.pairing.independent_length
+
+    @property
+    def possible(self) -> float:
+        """1 - R_0, the largest excess there could be."""
+        return 1.0 - self.pairing.independent_length
 
     @property
     def pvalue(self) -> float:
@@ -69,30 +93,33 @@ class CoherenceResult:
 def shift_null(pairing: Pairing, null_mean: float = 0.0) -> ShiftNull:
     """Test of the excess sum (2 df: cosine and sine) against all circular shifts, in closed form.
 
-    Valid for stationary documents of at least about 5 / (1 - autocorrelation) positions. Raises ValueError
-    where the covariance over shifts is singular (constant phases).
+    Valid for stationary documents of at least about 5 / (1 - autocorrelation) positions. Raises
+    UndefinedStatisticError where the covariance over shifts is singular (constant phases, documents of one token).
     """
     variance_re, variance_im, covariance = pairing.shift_covariance.sum(axis=0)
-    determinant = variance_re * variance_im - covariance**2
-    if not determinant > 1e-12 * max(variance_re, variance_im, 1e-300) ** 2:
-        raise ValueError("the phases do not vary within documents: the shift null is not defined")
+    variances, axes = np.linalg.eigh(np.array([[variance_re, covariance], [covariance, variance_im]]))
+    if not variances[1] > TINY_VARIANCE * pairing.lengths.sum():
+        raise UndefinedStatisticError(
+            "constant phases", "the phases do not vary within documents: the shift null is not defined"
+        )
     total = complex(pairing.excess.sum())
-    q = (
-        variance_im * total.real**2 - 2 * covariance * total.real * total.imag + variance_re * total.imag**2
-    ) / determinant
-    return ShiftNull(float(q), float(np.exp(-q / 2)), null_mean)
+    along = (axes.T @ [total.real, total.imag]) ** 2
+    used = variances > NEGLIGIBLE_AXIS * variances[1]
+    q = float((along[used] / variances[used]).sum())
+    df = int(used.sum())
+    # scipy's chi2.logsf underflows where these do not.
+    log_pvalue = -q / 2 if df == 2 else float(np.log(2) + stats.norm.logsf(np.sqrt(q)))
+    return ShiftNull(q, df, float(np.exp(log_pvalue)), log_pvalue, null_mean)
 
 
-def shift_null_monte_carlo(
-    z1: np.ndarray, z2: np.ndarray, offsets: Offsets, *, n: int, rng: np.random.Generator
-) -> float:
+def shift_null_monte_carlo(z1: Rows, z2: Rows, offsets: Offsets, *, n: int, rng: np.random.Generator) -> float:
     """The shift null by Monte Carlo: p of the same quadratic form, for checking the closed form. Slow."""
-    observed = true_pairing(pair_table(z1, z2, offsets))
+    observed = true_pairing(z1, z2, offsets)
     q = shift_null(observed).statistic
     variance_re, variance_im, covariance = observed.shift_covariance.sum(axis=0)
     inverse = np.linalg.inv(np.array([[variance_re, covariance], [covariance, variance_im]]))
     draws = np.zeros(n, dtype=np.complex128)
-    for start, stop in zip(offsets[:-1], offsets[1:], strict=True):
+    for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         row1, row2 = z1[start:stop], z2[start:stop]
         by_shift = np.fft.ifft(np.fft.fft(row1) * np.conj(np.fft.fft(row2)))
         draws += rng.choice(by_shift - by_shift.mean(), size=n)
@@ -105,41 +132,48 @@ def repairing_null(table: PairTable, columns: np.ndarray, *, kappa: float) -> Re
 
     f = sqrt(m / (m - 2)), m the size of the smallest length block: derangements of m documents vary less about their
     mean than the true pairing does (with independent entries by exactly this ratio), so that without f a block of 8
-    gives a size of .095 for .05. Blocks of fewer than three documents have no reference: p = 1.
+    gives a size of .095 for .05. Blocks of fewer than six documents have too few derangements (four have 6, which
+    gives a size of .16): p = 1.
     """
     draws = kappas_at(table, columns)
     mean = float(draws.mean())
     smallest = min(block.size for block in table.blocks)
-    if smallest < 3:
+    if smallest < MIN_BLOCK:
         return RepairingNull(draws.size, mean, 1.0, draws)
     factor = np.sqrt(smallest / (smallest - 2))
     as_far = factor * np.abs(draws - mean) >= abs(kappa - mean)
     return RepairingNull(draws.size, mean, float((1 + as_far.sum()) / (draws.size + 1)), draws)
 
 
-def independent_length(z1: np.ndarray, z2: np.ndarray) -> float:
-    """R_0 = |mean z1| |mean z2|: the mean resultant length if the two models were independent."""
-    return float(abs(z1.mean()) * abs(z2.mean()))
+@dataclass(frozen=True)
+class Repairings:
+    """Derangements of the documents, and the terms of every pair that they can look up."""
+
+    table: PairTable
+    columns: np.ndarray
 
 
 def coherence(
-    z1: np.ndarray,
-    z2: np.ndarray,
+    z1: Rows,
+    z2: Rows,
     offsets: Offsets,
     *,
     n_repairings: int,
     confidence_level: float,
     n_resamples: int,
     rng: np.random.Generator,
-) -> tuple[CoherenceResult, PairTable, np.ndarray]:
+    shift_moments: bool = True,
+) -> tuple[CoherenceResult, Repairings]:
     """Excess cosine with its document-level test, both nulls, and the derangements that were drawn.
 
-    Parameters: `z1`, `z2` phasors exp(i phi), shape (n,); `offsets` (D + 1,), D >= 2.
-    Raises ValueError where a statistic is not defined (constant phases, one document).
+    Parameters: `z1`, `z2` unit phasors exp(i phi) of matched rows; `offsets` (D + 1,), D >= 2; `shift_moments`:
+    keep shift covariances of the re-paired documents too (`rejects_at` needs them).
+    Raises UndefinedStatisticError where a statistic does not exist (constant phases, one document).
     """
-    table = pair_table(z1, z2, offsets)
-    columns = derangements(table, n_repairings, rng)
-    pairing = true_pairing(table)
+    pairing = true_pairing(z1, z2, offsets)
+    shift = shift_null(pairing)
+    table = pair_table(z1, z2, offsets, shift_moments=shift_moments)
+    columns = derangements(table.blocks, n_repairings, rng)
     repairing = repairing_null(table, columns, kappa=pairing.kappa)
     test = ratio_test(
         pairing.excess.real,
@@ -149,22 +183,21 @@ def coherence(
         n_resamples=n_resamples,
         rng=rng,
     )
-    independent = independent_length(z1, z2)
-    possible = 1.0 - independent
+    possible = 1.0 - pairing.independent_length
     interval = (test.interval[0] - repairing.mean, test.interval[1] - repairing.mean)
     result = CoherenceResult(
+        pairing=pairing,
         excess_raw=pairing.kappa,
         excess=pairing.kappa - repairing.mean,
         interval=interval,
         test=test,
-        shift=shift_null(pairing),
+        shift=shift,
         repairing=repairing,
-        resultant_length_independent=independent,
         share_interval=(interval[0] / possible, interval[1] / possible),
         minimum_detectable_share=minimum_detectable_effect(test.standard_error, test.df) / possible,
         effective_n=_effective_n(pairing, test),
     )
-    return result, table, columns
+    return result, Repairings(table, columns)
 
 
 def _effective_n(pairing: Pairing, test: RatioTest) -> float:
@@ -178,33 +211,33 @@ def _effective_n(pairing: Pairing, test: RatioTest) -> float:
 
 
 def share_lower_ends(
-    table: PairTable,
+    repairings: Repairings,
     columns: np.ndarray,
     *,
     repairing_mean: float,
     possible: float,
     confidence_level: float,
 ) -> np.ndarray:
-    """Lower ends of the re-centred share's interval for each derangement, by t(D - 1); shape (n,)."""
-    quantile = float(stats.t.ppf((1 + confidence_level) / 2, columns.shape[1] - 1))
+    """Lower ends of the re-centred share's interval for the derangements `columns` (n, D), by t(D - 1); (n,)."""
+    table, rows = repairings.table, np.arange(columns.shape[1])
+    quantile = float(stats.t.ppf((1 + confidence_level) / 2, rows.size - 1))
     ends = []
     for row in columns:
-        pairing = pairing_at(table, row)
-        errors = pairing.excess.real - pairing.kappa * pairing.lengths
-        n_documents = errors.size
-        error = np.sqrt(n_documents / (n_documents - 1) * (errors**2).sum()) / pairing.lengths.sum()
-        ends.append((pairing.kappa - repairing_mean - quantile * error) / possible)
+        terms, lengths = table.excess.real[rows, row], table.lengths[rows, row]
+        estimate = ratio_estimate(terms[:, None], lengths)
+        kappa, error = float(estimate.mean[0]), float(estimate.standard_error[0])
+        ends.append((kappa - repairing_mean - quantile * error) / possible)
     return np.array(ends)
 
 
-def rejects_at(table: PairTable, columns: np.ndarray, repairing: RepairingNull, *, alpha: float) -> np.ndarray:
-    """For each derangement: would P1 reject, with a positive excess, under both nulls? Shape (n,), bool.
+def rejects_at(repairings: Repairings, columns: np.ndarray, repairing: RepairingNull, *, alpha: float) -> np.ndarray:
+    """For each derangement of `columns`: would P1 reject, with a positive excess, under both nulls? (n,), bool.
 
     Derangements are compared with derangements, which vary alike: no factor as for the true pairing.
     """
-    draws = kappas_at(table, columns) - repairing.mean
-    reference = np.abs(repairing.draws - repairing.mean)
-    as_far = (reference[None, :] >= np.abs(draws)[:, None]).sum(axis=1)
+    draws = kappas_at(repairings.table, columns) - repairing.mean
+    reference = np.sort(np.abs(repairing.draws - repairing.mean))
+    as_far = reference.size - np.searchsorted(reference, np.abs(draws), side="left")
     by_repairing = (1 + as_far) / (reference.size + 1) < alpha
-    by_shift = np.array([shift_null(pairing_at(table, row)).pvalue < alpha for row in columns])
+    by_shift = np.array([shift_null(pairing_at(repairings.table, row)).pvalue < alpha for row in columns])
     return (draws > 0) & by_repairing & by_shift

@@ -53,6 +53,19 @@ class CoherenceEvidence:
         return self.shift_pvalue < self.alpha and self.repairing_pvalue < self.alpha
 
 
+def undecided(gates: Gates, reason: str) -> Verdict:
+    """The verdict where a test does not exist: a gate that fails anyway, else the reason why it does not exist."""
+    return Verdict(INCONCLUSIVE, gates.blocking() or reason)
+
+
+def joint_verdict(gates: Gates, verdicts: list[Verdict]) -> Verdict:
+    """The verdict over all pairs of several models: that of every pair, else inconclusive."""
+    if len({found.verdict for found in verdicts}) > 1:
+        return Verdict(INCONCLUSIVE, gates.blocking() or "pairs differ")
+    reasons = {found.reason for found in verdicts}
+    return verdicts[0] if len(reasons) == 1 else Verdict(verdicts[0].verdict, "; ".join(sorted(reasons)))
+
+
 def coherence_verdict(gates: Gates, evidence: CoherenceEvidence) -> Verdict:
     """The ordered verdict of the Phase Coherence Test."""
     blocked = gates.blocking()

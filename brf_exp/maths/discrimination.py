@@ -7,7 +7,7 @@ import numpy as np
 from brf_exp.maths.documents import Offsets, document_sums, lengths_of
 from brf_exp.maths.resampling import bootstrap_t, minimum_detectable_effect, ratio_estimate, sign_flip_pvalues
 from brf_exp.maths.topk import KnownTokens
-from brf_exp.maths.topk_rules import difference_bounds
+from brf_exp.maths.topk_bounds import difference_bounds
 from brf_exp.maths.tuning import ScoredRule
 
 

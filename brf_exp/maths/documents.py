@@ -1,12 +1,13 @@
 """Documents as offsets into rows: document d has the rows offsets[d] .. offsets[d + 1] - 1."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
 
 Offsets: TypeAlias = np.ndarray
+CHUNK_ROWS = 2**18
 
 
 def lengths_of(offsets: Offsets) -> np.ndarray:
@@ -50,17 +51,29 @@ def cut_into_blocks(n_rows: int, n_blocks: int) -> Offsets:
     return np.linspace(0, n_rows, n_blocks + 1).round().astype(np.int64)
 
 
-def autocorrelation(values: np.ndarray, offsets: Offsets) -> float:
-    """Lag-one autocorrelation within documents, pooled, of document-centred values."""
-    e = centred(values, offsets)
-    inside = np.ones(e.size, dtype=bool)
-    inside[offsets[:-1]] = False
-    rows = np.flatnonzero(inside)
-    denominator = float((e * e).sum())
-    return float((e[rows] * e[rows - 1]).sum() / denominator) if denominator > 0 else 0.0
+def autocorrelation(chunks: Iterable[tuple[np.ndarray, Offsets]]) -> float:
+    """Lag-one autocorrelation within documents, pooled, of document-centred values given as (values, offsets)."""
+    product, square = 0.0, 0.0
+    for values, offsets in chunks:
+        e = centred(values, offsets)
+        inside = np.ones(e.size, dtype=bool)
+        inside[offsets[:-1]] = False
+        rows = np.flatnonzero(inside)
+        product += float((e[rows] * e[rows - 1]).sum())
+        square += float((e * e).sum())
+    return product / square if square > 0 else 0.0
 
 
 def assign_folds(doc_ids: Sequence[str], n_folds: int, seed: int) -> np.ndarray:
     """Fold of each document: SHA-256 of 'evaluation:<seed>:<doc_id>', as a number, modulo the number of folds."""
     digests = [hashlib.sha256(f"evaluation:{seed}:{doc_id}".encode()).hexdigest() for doc_id in doc_ids]
     return np.array([int(digest, 16) % n_folds for digest in digests], dtype=np.int64)
+
+
+def document_chunks(offsets: Offsets, n_rows: int = CHUNK_ROWS) -> Iterator[slice]:
+    """Consecutive documents, as slices, of about `n_rows` rows together and at least one document."""
+    first, last = 0, offsets.size - 1
+    while first < last:
+        stop = max(int(np.searchsorted(offsets, offsets[first] + n_rows, side="right")) - 1, first + 1)
+        yield slice(first, stop)
+        first = stop

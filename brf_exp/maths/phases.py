@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from brf_exp.maths.documents import Offsets, lengths_of
 
@@ -53,47 +52,24 @@ class PhaseTable:
         return np.interp(gaps, self.gaps, self.phases_rad)
 
 
-def pooled_median(gaps: list[np.ndarray]) -> float:
-    """Default scale s: the median of all models' gaps together (logits). Raises ValueError where it is 0."""
-    scale = float(np.median(np.concatenate(gaps)))
-    if not scale > 0:
-        raise ValueError(f"the pooled median gap must be above 0 to serve as the scale, got {scale}")
-    return scale
-
-
-def tie_fraction(gaps: np.ndarray) -> float:
-    """Share of positions whose gap equals another position's gap."""
-    _, counts = np.unique(gaps, return_counts=True)
-    return float(counts[counts > 1].sum() / gaps.size)
-
-
-def uniform_ranks(gaps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The model's own empirical CDF at each gap, (rank - 1/2) / n; ties are broken at random.
-
-    Stable tie-breaking by row order would be shared between models and look like coherence, so every model
-    must be given a Generator of its own.
-    """
-    order = np.lexsort((rng.random(gaps.size), gaps))
-    ranks = np.empty(gaps.size)
-    ranks[order] = np.arange(gaps.size) + 0.5
-    return ranks / gaps.size
-
-
-def normal_scores(gaps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Standard normal quantiles of `uniform_ranks`."""
-    return stats.norm.ppf(uniform_ranks(gaps, rng))
-
-
 def phases(
-    name: str, gaps: np.ndarray, *, scale: float | None, rng: np.random.Generator, table: PhaseTable | None = None
+    name: str,
+    gaps: np.ndarray,
+    *,
+    scale: float | None = None,
+    table: PhaseTable | None = None,
+    ranks: np.ndarray | None = None,
 ) -> np.ndarray:
     """Phases (radians) of one model's gaps under the named map.
 
-    Parameters: `gaps` shape (n,), logits; `scale` s > 0 in logits (unused by `quantile` and `table`);
-    `rng` breaks ties of `quantile`. Raises ValueError for an unknown map or a scale that is not positive.
+    Parameters: `gaps` shape (n,), logits; `scale` s > 0 in logits (unused by `quantile` and `table`); `ranks` the
+    gaps' uniform ranks in (0, 1), needed by `quantile` only (GapDistribution.uniform_ranks).
+    Raises ValueError for an unknown map, a scale that is not positive, or a missing table or ranks.
     """
     if name == "quantile":
-        return TWO_PI * uniform_ranks(gaps, rng)
+        if ranks is None:
+            raise ValueError("phase map `quantile` needs the gaps' ranks")
+        return TWO_PI * ranks
     if name == "table":
         if table is None:
             raise ValueError("phase map `table` needs a table")
@@ -103,6 +79,32 @@ def phases(
     if scale is None or not scale > 0:
         raise ValueError(f"`scale` must be above 0, got {scale!r}")
     return PARAMETRIC_MAPS[name].function(gaps, scale)
+
+
+@dataclass(frozen=True)
+class Phasors:
+    """exp(i phi) of a model's rows, worked out where they are sliced: nothing of the length of the data is kept.
+
+    `values` (n,): gaps, or uniform ranks for the `quantile` map.
+    """
+
+    name: str
+    values: np.ndarray
+    scale: float | None = None
+    table: PhaseTable | None = None
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Unit phasors of these rows, complex128."""
+        values = self.values[rows]
+        if self.name == "arctan" and self.scale is not None and self.scale > 0:
+            # exp(2i arctan x) = (1 + ix)^2 / (1 + x^2): the same number, without a sine.
+            half = 1 + 1j * (values / self.scale)
+            return half * half / (half.real**2 + half.imag**2)
+        angle = phases(self.name, values, scale=self.scale, table=self.table, ranks=values)
+        z = np.empty(angle.shape, dtype=np.complex128)
+        np.cos(angle, out=z.real)
+        np.sin(angle, out=z.imag)
+        return z
 
 
 def circular_shift(phases_rad: np.ndarray, offsets: Offsets, rng: np.random.Generator) -> np.ndarray:

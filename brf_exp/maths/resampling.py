@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-CHUNK_REPLICATES = 2000
+from brf_exp.maths.undefined import UndefinedStatisticError
+
+CHUNK_CELLS = 2**22  # replicates x documents held at once (32 MiB)
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,22 @@ def ratio_estimate(sums: np.ndarray, lengths: np.ndarray) -> RatioEstimate:
     """Ratios sum(sums) / sum(lengths); `sums` (D, K), `lengths` (D,).
 
     The standard error is that of the linearised ratio, e_d = S_d - mean T_d: what a cluster-robust regression
-    on a constant gives. Raises ValueError for fewer than two documents.
+    on a constant gives. Raises UndefinedStatisticError for fewer than two documents.
     """
     n_documents = lengths.size
     if n_documents < 2:
-        raise ValueError(f"at least 2 documents are needed, got {n_documents}")
+        raise UndefinedStatisticError("documents", f"at least 2 documents are needed, got {n_documents}")
     total = lengths.sum()
     mean = sums.sum(axis=0) / total
     errors = sums - mean * lengths[:, None]
     variance = n_documents / (n_documents - 1) * (errors**2).sum(axis=0) / total**2
     return RatioEstimate(mean, np.sqrt(variance), n_documents)
+
+
+def replicate_chunks(n_resamples: int, n_documents: int) -> list[int]:
+    """Numbers of replicates to draw at a time, so that their weights take a bounded amount of memory."""
+    size = max(1, min(2000, CHUNK_CELLS // n_documents))
+    return [min(size, n_resamples - start) for start in range(0, n_resamples, size)]
 
 
 def bootstrap_t(
@@ -71,8 +79,7 @@ def bootstrap_t(
     columns = np.hstack([centred, lengths_f, centred**2, centred * lengths_f, lengths_f**2])
     blocks = []
     probabilities = np.full(n_documents, 1.0 / n_documents)
-    for start in range(0, n_resamples, CHUNK_REPLICATES):
-        n_rows = min(CHUNK_REPLICATES, n_resamples - start)
+    for n_rows in replicate_chunks(n_resamples, n_documents):
         weighted = rng.multinomial(n_documents, probabilities, size=n_rows).astype(np.float64) @ columns
         shift_sum, total = weighted[:, :n_ratios], weighted[:, n_ratios : n_ratios + 1]
         squares, cross = weighted[:, n_ratios + 1 : 2 * n_ratios + 1], weighted[:, 2 * n_ratios + 1 : -1]
@@ -106,8 +113,7 @@ def sign_flip_pvalues(
     # A hair below, so that the identical flip counts in spite of rounding.
     observed = studentised(np.ones((1, sums.shape[0])))[0] * (1 - 1e-9)
     exceed, exceed_max = np.zeros(n_ratios), np.zeros(n_ratios)
-    for start in range(0, n_resamples, CHUNK_REPLICATES):
-        n_rows = min(CHUNK_REPLICATES, n_resamples - start)
+    for n_rows in replicate_chunks(n_resamples, sums.shape[0]):
         signs = rng.integers(0, 2, size=(n_rows, sums.shape[0])).astype(np.float64) * 2 - 1
         drawn = studentised(signs)
         exceed += (drawn >= observed).sum(axis=0)
@@ -133,7 +139,7 @@ def ratio_test(
     value, error = float(estimate.mean[0]), float(estimate.standard_error[0])
     # Up to rounding: documents that all have the ratio 0.1 differ from it in the last digit.
     if not error > 1e-12 * abs(value):
-        raise ValueError("all documents have the same value: the standard error is 0")
+        raise UndefinedStatisticError("no variation", "all documents have the same value: the standard error is 0")
     statistic = (value - null_value) / error
     tail = (1 - confidence_level) / 2
     if coefficient_of_variation(lengths) <= 0.5:

@@ -1,10 +1,13 @@
-"""What top-k rows of two models say exactly, and what they bound.
+"""What top-k rows of two models or more say exactly, and what they bound.
 
-Per position let S be the tokens known to both models (common top-k tokens and the realised token), r_i the mass
-of model i outside S. Everything on S is exact; everything else is bounded. Two models only.
+Per position let S be the tokens known to every model (common top-k tokens and the realised token), r_i the mass of
+model i outside S. Everything on S is exact; everything else is bounded. Bounds that look at which of two models lists
+a token are made for two models; more have those that hold for any number.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -12,77 +15,145 @@ TARGET = 0  # column of the realised token in the arrays over S
 # Added to every mass outside the listed tokens: a sum of probabilities is only known to rounding, and what is lost
 # there enters the bounds under a root, where 1e-16 becomes 1e-8.
 ROUNDING = 1e-14
+TINY = 1e-300
 
 
 @dataclass(frozen=True)
 class KnownTokens:
-    """Top-k knowledge of two models at n positions, from rows of k logits each.
+    """Top-k knowledge of M models at n positions, from rows of k logits each.
 
-    `shared` (2, n, k + 1): log-probabilities on S, the realised token first, -inf where a column is unused.
-    `own` two arrays (n, k): log-probabilities of tokens in one model's top-k only, -inf where unused.
-    `remainder` (2, n): mass outside S. `unlisted` (2, n): the part of it outside the model's own top-k as well.
-    `cap` (2, n): log of the largest probability an unlisted token can have.
-    `overlap` (2, n): lower and upper bound of the Bhattacharyya coefficient B.
-    `argmax_ids` (2, n) and `max_log_p` (2, n): each model's own top token.
+    `shared` (M, n, k + 1): log-probabilities on S, the realised token first, -inf where a column is unused.
+    `own` M arrays (n, k): log-probabilities of tokens in the model's top-k and outside S, -inf where unused.
+    `remainder` (M, n): mass outside S. `unlisted` (M, n): the part of it outside the model's own top-k as well.
+    `cap` (M, n): log of the largest probability an unlisted token can have.
+    `overlaps` (P, 2, n): lower and upper bound of the Bhattacharyya coefficient B of each pair of models, in the
+    order of itertools.combinations. `one_sided` (4, n), two models only: see `_split`.
+    `argmax_ids` (M, n) and `max_log_p` (M, n): each model's own top token.
     """
 
     shared: np.ndarray
-    own: tuple[np.ndarray, np.ndarray]
+    own: tuple[np.ndarray, ...]
     remainder: np.ndarray
     unlisted: np.ndarray
     cap: np.ndarray
-    overlap: np.ndarray
+    overlaps: np.ndarray
+    one_sided: np.ndarray | None
     shared_ids: np.ndarray
     argmax_ids: np.ndarray
     max_log_p: np.ndarray
 
     @property
+    def n_models(self) -> int:
+        """M."""
+        return self.shared.shape[0]
+
+    @property
+    def n(self) -> int:
+        """Positions."""
+        return self.shared.shape[1]
+
+    @property
     def target(self) -> np.ndarray:
-        """Log-probabilities of the realised token, (2, n): exact."""
+        """Log-probabilities of the realised token, (M, n): exact."""
         return self.shared[:, :, TARGET]
+
+    @property
+    def overlap(self) -> np.ndarray:
+        """Bounds of B of two models, (2, n)."""
+        if self.n_models != 2:
+            raise ValueError(f"`overlap` is of two models, got {self.n_models}")
+        return self.overlaps[0]
+
+    def take(self, rows: np.ndarray) -> "KnownTokens":
+        """The chosen positions."""
+        return KnownTokens(
+            shared=self.shared[:, rows],
+            own=tuple(listed[rows] for listed in self.own),
+            remainder=self.remainder[:, rows],
+            unlisted=self.unlisted[:, rows],
+            cap=self.cap[:, rows],
+            overlaps=self.overlaps[:, :, rows],
+            one_sided=None if self.one_sided is None else self.one_sided[:, rows],
+            shared_ids=self.shared_ids[rows],
+            argmax_ids=self.argmax_ids[:, rows],
+            max_log_p=self.max_log_p[:, rows],
+        )
 
 
 def known_tokens(
-    ids: tuple[np.ndarray, np.ndarray],
-    log_p: tuple[np.ndarray, np.ndarray],
+    ids: Sequence[np.ndarray],
+    log_p: Sequence[np.ndarray],
     *,
     target_ids: np.ndarray,
     target_log_p: np.ndarray,
 ) -> KnownTokens:
-    """Align the top-k rows of two models.
+    """Align the top-k rows of M >= 2 models.
 
     Parameters: `ids` and `log_p` per model (n, k), best first, k may differ; `target_ids` (n,);
-    `target_log_p` (2, n), the exact log-probability of the realised token.
+    `target_log_p` (M, n), the exact log-probability of the realised token.
     """
-    partner = _matches(ids[0], ids[1])
     is_target = ids[0] == target_ids[:, None]
-    common = (partner >= 0) & ~is_target
-    second = np.take_along_axis(log_p[1], np.maximum(partner, 0), axis=1)
-    shared = np.full((2, *ids[0].shape), -np.inf)
-    shared[0][common], shared[1][common] = log_p[0][common], second[common]
-    shared = np.concatenate([target_log_p[:, :, None], shared], axis=2)
+    partners = [_matches(ids[0], others) for others in ids[1:]]
+    common = np.logical_and.reduce([partner >= 0 for partner in partners]) & ~is_target
+    rows = [
+        log_p[0],
+        *(np.take_along_axis(p, np.maximum(m, 0), axis=1) for p, m in zip(log_p[1:], partners, strict=True)),
+    ]
+    shared = np.concatenate([target_log_p[:, :, None], np.where(common, np.stack(rows), -np.inf)], axis=2)
     shared_ids = np.where(common, ids[0], -1)
-    own1 = np.where((partner < 0) & ~is_target, log_p[0], -np.inf)
-    in_first = _matches(ids[1], ids[0]) >= 0
-    own2 = np.where(~in_first & (ids[1] != target_ids[:, None]), log_p[1], -np.inf)
-    p_shared = np.exp(shared)
-    remainder = np.maximum(1 - p_shared.sum(axis=2), 0) + ROUNDING
-    own_mass = np.stack([np.exp(own1).sum(axis=1), np.exp(own2).sum(axis=1)])
+    own = tuple(
+        np.where(_outside(own_ids, shared_ids, target_ids), p, -np.inf) for own_ids, p in zip(ids, log_p, strict=True)
+    )
+    remainder = np.maximum(1 - np.exp(shared).sum(axis=2), 0) + ROUNDING
+    own_mass = np.stack([np.exp(listed).sum(axis=1) for listed in own])
     unlisted = np.maximum(remainder - own_mass, ROUNDING)
-    cap = np.minimum(np.stack([log_p[0][:, -1], log_p[1][:, -1]]), np.log(unlisted))
-    lower = np.sqrt(p_shared[0] * p_shared[1]).sum(axis=1)
-    upper = np.minimum(1.0, lower + _overlap_tail((own1, own2), own_mass, unlisted, cap))
-    return KnownTokens(
+    cap = np.minimum(np.stack([p[:, -1] for p in log_p]), np.log(unlisted))
+    one_sided = _split(own, own_mass, unlisted, cap) if len(ids) == 2 else None
+    known = KnownTokens(
         shared=shared,
-        own=(own1, own2),
+        own=own,
         remainder=remainder,
         unlisted=unlisted,
         cap=cap,
-        overlap=np.stack([np.minimum(lower, upper), upper]),
+        overlaps=np.empty((0, 2, target_ids.size)),
+        one_sided=one_sided,
         shared_ids=np.concatenate([target_ids[:, None], shared_ids], axis=1),
-        argmax_ids=np.stack([ids[0][:, 0], ids[1][:, 0]]),
-        max_log_p=np.stack([log_p[0][:, 0], log_p[1][:, 0]]),
+        argmax_ids=np.stack([model[:, 0] for model in ids]),
+        max_log_p=np.stack([model[:, 0] for model in log_p]),
     )
+    return replace(known, overlaps=_overlaps(known, ids, log_p, target_ids, target_log_p))
+
+
+def _overlaps(
+    known: KnownTokens,
+    ids: Sequence[np.ndarray],
+    log_p: Sequence[np.ndarray],
+    target_ids: np.ndarray,
+    target_log_p: np.ndarray,
+) -> np.ndarray:
+    """Bounds of B of every pair, (P, 2, n): each pair with all that its two models know in common."""
+    if known.n_models > 2:
+        pairs = combinations(range(known.n_models), 2)
+        return np.stack(
+            [
+                known_tokens(
+                    [ids[i] for i in pair],
+                    [log_p[i] for i in pair],
+                    target_ids=target_ids,
+                    target_log_p=target_log_p[list(pair)],
+                ).overlaps[0]
+                for pair in pairs
+            ]
+        )
+    p = np.exp(known.shared)
+    lower = np.sqrt(p[0] * p[1]).sum(axis=1)
+    upper = np.minimum(1.0, lower + pool_tail(known, 0.5))
+    return np.stack([np.minimum(lower, upper), upper])[None]
+
+
+def _outside(own_ids: np.ndarray, shared_ids: np.ndarray, target_ids: np.ndarray) -> np.ndarray:
+    """Which of a model's listed tokens are not in S, (n, k) bool."""
+    return (_matches(own_ids, shared_ids) < 0) & (own_ids != target_ids[:, None])
 
 
 def _matches(ids: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -100,31 +171,43 @@ def _matches(ids: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.where(found, column, -1).reshape(ids.shape)
 
 
-def _overlap_tail(
-    own: tuple[np.ndarray, np.ndarray], own_mass: np.ndarray, unlisted: np.ndarray, cap: np.ndarray
-) -> np.ndarray:
-    """Upper bound of sum sqrt(p_1 p_2) outside S.
+def _split(own: Sequence[np.ndarray], own_mass: np.ndarray, unlisted: np.ndarray, cap: np.ndarray) -> np.ndarray:
+    """How much of each model's unlisted mass may lie on tokens that only the other one lists, (4, n).
 
-    Let x be model 2's unlisted mass on tokens that only model 1 lists, y the converse. Then the sum is at most
-    f(x, y) = sqrt(A_1 x) + sqrt(A_2 y) + sqrt((u_1 - y)(u_2 - x)), concave on the box 0 <= x <= min(u_2, caps).
-    From any point of the box, concavity gives f <= f(x0, y0) + max over the box of the tangent plane: a bound
-    that holds however far the ascent got.
+    Rows: x (of model 2's mass, on tokens of model 1 alone), y (the converse), and their limits. x, y make the sum of
+    p_1^w p_2^(1 - w) outside S as large as it can be, for every weight w: its stationarity, A_1 / x = (u_1 - y) /
+    (u_2 - x) and the converse, does not depend on w.
     """
-    tiny = 1e-300
     limit_x = np.minimum(unlisted[1], np.isfinite(own[0]).sum(axis=1) * np.exp(cap[1]))
     limit_y = np.minimum(unlisted[0], np.isfinite(own[1]).sum(axis=1) * np.exp(cap[0]))
     x, y = 0.5 * limit_x, 0.5 * limit_y
     for _ in range(12):
-        x = np.minimum(limit_x, unlisted[1] * own_mass[0] / np.maximum(own_mass[0] + unlisted[0] - y, tiny))
-        y = np.minimum(limit_y, unlisted[0] * own_mass[1] / np.maximum(own_mass[1] + unlisted[1] - x, tiny))
+        x = np.minimum(limit_x, unlisted[1] * own_mass[0] / np.maximum(own_mass[0] + unlisted[0] - y, TINY))
+        y = np.minimum(limit_y, unlisted[0] * own_mass[1] / np.maximum(own_mass[1] + unlisted[1] - x, TINY))
     # Away from the edges, where the gradient is finite and the tangent plane is useful.
     x, y = np.clip(x, 1e-9 * limit_x, (1 - 1e-9) * limit_x), np.clip(y, 1e-9 * limit_y, (1 - 1e-9) * limit_y)
-    rest1, rest2 = np.maximum(unlisted[0] - y, 0), np.maximum(unlisted[1] - x, 0)
-    value = np.sqrt(own_mass[0] * x) + np.sqrt(own_mass[1] * y) + np.sqrt(rest1 * rest2)
-    slope_x = 0.5 * (np.sqrt(own_mass[0] / np.maximum(x, tiny)) - np.sqrt(rest1 / np.maximum(rest2, tiny)))
-    slope_y = 0.5 * (np.sqrt(own_mass[1] / np.maximum(y, tiny)) - np.sqrt(rest2 / np.maximum(rest1, tiny)))
+    return np.stack([x, y, limit_x, limit_y])
+
+
+def pool_tail(known: KnownTokens, weight: float) -> np.ndarray:
+    """Upper bound of sum p_1^w p_2^(1 - w) outside S, 0 < w < 1, (n,); two models.
+
+    By Hoelder on tokens of model 1 alone, of model 2 alone, and of neither, the sum is at most f(x, y) =
+    A_1^w x^(1 - w) + y^w A_2^(1 - w) + (u_1 - y)^w (u_2 - x)^(1 - w), concave on the box of x and y. From any point
+    of the box, concavity gives f <= f(x, y) + max over the box of the tangent plane: a bound that holds however far
+    the ascent to (x, y) got.
+    """
+    assert known.one_sided is not None
+    w, v = weight, 1 - weight
+    x, y, limit_x, limit_y = known.one_sided
+    first, second = np.exp(known.own[0]).sum(axis=1), np.exp(known.own[1]).sum(axis=1)
+    rest1, rest2 = np.maximum(known.unlisted[0] - y, 0), np.maximum(known.unlisted[1] - x, 0)
+    value = first**w * x**v + y**w * second**v + rest1**w * rest2**v
+    ratio = rest1 / np.maximum(rest2, TINY)
+    slope_x = v * ((first / np.maximum(x, TINY)) ** w - ratio**w)
+    slope_y = w * ((second / np.maximum(y, TINY)) ** v - (1 / np.maximum(ratio, TINY)) ** v)
     gain_x = np.maximum(slope_x * (limit_x - x), -slope_x * x)
     gain_y = np.maximum(slope_y * (limit_y - y), -slope_y * y)
     plane = value + np.maximum(gain_x, 0) + np.maximum(gain_y, 0)
-    outside = own_mass + unlisted
-    return np.minimum(np.where(np.isfinite(plane), plane, np.inf), np.sqrt(outside[0] * outside[1]))
+    outside = known.remainder
+    return np.minimum(np.where(np.isfinite(plane), plane, np.inf), outside[0] ** w * outside[1] ** v)

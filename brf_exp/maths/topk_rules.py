@@ -1,28 +1,36 @@
-"""Every fusion rule on top-k rows of two models: log loss as an interval, top-1 accuracy as an interval.
+"""Fusion rules on top-k rows of M models: log loss as an interval, with what two rules' losses have in common.
 
 A rule's loss at a position is ln Z - ln N(y). N(y) is exact; Z is known up to what lies outside the shared
-tokens. Most rules share one unknown, the Bhattacharyya coefficient B: their losses are kept at points along B, so
-that contrasts can be bounded jointly, both rules at the same B. Rules whose normaliser has another unknown keep
-(lower, upper) only.
+tokens. Most rules share their unknowns, the Bhattacharyya coefficients B of pairs of models: their losses are kept
+as functions of B, so that contrasts can be bounded jointly, both rules at the same B. Rules whose normaliser has
+another unknown keep (lower, upper) only.
+
+`weight` is the first of two models' weight, or an array (M,) of all weights.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
 
 import numpy as np
 
 from brf_exp.maths import fusion
-from brf_exp.maths.topk import TARGET, KnownTokens
+from brf_exp.maths.topk import TARGET, KnownTokens, pool_tail
 
 PIECES = 8
+# Pairs of models up to which contrasts are bounded jointly: the corners of the box of all B are 2^pairs.
+MAX_JOINT_PAIRS = 6
+# Mass outside the shared tokens, summed over rounding, below which every token is known.
+COMPLETE = 1e-9
+Weight = float | np.ndarray
 
 
 @dataclass(frozen=True)
 class RuleLosses:
     """Log losses of one rule at n positions, in nats.
 
-    `bounds` (2, n): lower and upper end. `coefficients` (4, n) or None: where B is the only unknown, the loss is
-    ln(a + k B) - ln(u + v / B) with rows a, k, u, v; it is monotone in B.
+    `bounds` (2, n): lower and upper end; the upper one is inf where nothing bounds it. `coefficients` (P + 3, n) or
+    None: where the B of the P pairs of models are the only unknowns, the loss is ln(a + sum_p k_p B_p) - ln(u + v / B)
+    with rows a, k_1 .. k_P, u, v; v is 0 for more than one pair, and the loss is monotone in every B.
     `undefined` (n,): positions where the normaliser may be 0.
     """
 
@@ -35,27 +43,39 @@ class RuleLosses:
         """Midpoint per position, what tuning looks at."""
         return self.bounds.mean(axis=0)
 
-    def at(self, overlap: np.ndarray) -> np.ndarray:
-        """Loss at given values of B, (P, n) -> (P, n)."""
+    @property
+    def bounded(self) -> bool:
+        """Whether every position has an upper end."""
+        return bool(np.isfinite(self.bounds).all())
+
+    def at(self, overlaps: np.ndarray) -> np.ndarray:
+        """Loss at given values of B, (..., P, n) -> (..., n)."""
         if self.coefficients is None:
-            raise ValueError("this rule's loss is not a function of the overlap alone")
-        return _loss_at(self.coefficients, overlap)
+            raise ValueError("this rule's loss is not a function of the overlaps alone")
+        return _loss_at(self.coefficients, overlaps)
 
 
-def _loss_at(coefficients: np.ndarray, overlap: np.ndarray) -> np.ndarray:
-    a, k, u, v = coefficients
-    safe = np.maximum(overlap, fusion.MIN_NORMALISER)
-    return np.log(np.maximum(a + k * safe, fusion.MIN_NORMALISER)) - np.log(np.maximum(u + v / safe, 1e-300))
+def _loss_at(coefficients: np.ndarray, overlaps: np.ndarray) -> np.ndarray:
+    a, k, u, v = coefficients[0], coefficients[1:-2], coefficients[-2], coefficients[-1]
+    safe = np.maximum(overlaps, fusion.MIN_NORMALISER)
+    normaliser = a + (k * safe).sum(axis=-2)
+    return np.log(np.maximum(normaliser, fusion.MIN_NORMALISER)) - np.log(np.maximum(u + v / safe[..., 0, :], 1e-300))
 
 
-def _along_overlap(known: KnownTokens, a: Any, k: Any, u: Any, v: Any) -> RuleLosses:
-    n = known.overlap.shape[1]
-    coefficients = np.stack([np.broadcast_to(np.asarray(row, dtype=np.float64), (n,)) for row in (a, k, u, v)])
-    a, k, u, v = coefficients
-    smallest = np.minimum(a + k * known.overlap[0], a + k * known.overlap[1])
-    empty_pool = (v > 0) & (known.overlap[0] < fusion.MIN_NORMALISER)
-    undefined = (smallest < fusion.MIN_NORMALISER) | ((u <= 0) & (v <= 0)) | empty_pool
-    return RuleLosses(_ordered(_loss_at(coefficients, known.overlap)), coefficients, undefined)
+def _along_overlap(known: KnownTokens, a: Weight, k: np.ndarray | float, u: Weight, v: Weight) -> RuleLosses:
+    """Losses as a function of the B's: `k` (P, n) or a number for all pairs; the others (n,) or numbers."""
+    n_pairs, n = known.overlaps.shape[0], known.n
+    k = np.broadcast_to(np.asarray(k, dtype=np.float64), (n_pairs, n))
+    single = [np.broadcast_to(np.asarray(row, dtype=np.float64), (1, n)) for row in (a, u, v)]
+    coefficients = np.concatenate([single[0], k, single[1], single[2]])
+    # Each B at the end that makes the normaliser least, and at the one that makes it largest.
+    least = np.where(k >= 0, known.overlaps[:, 0], known.overlaps[:, 1])
+    most = np.where(k >= 0, known.overlaps[:, 1], known.overlaps[:, 0])
+    smallest = single[0][0] + (k * least).sum(axis=0)
+    empty_pool = (single[2][0] > 0) & (known.overlaps[:, 0].min(axis=0) < fusion.MIN_NORMALISER)
+    nothing = (single[1][0] <= 0) & (single[2][0] <= 0)
+    undefined = (smallest < fusion.MIN_NORMALISER) | nothing | empty_pool
+    return RuleLosses(_ordered(_loss_at(coefficients, np.stack([least, most]))), coefficients, undefined)
 
 
 def _ordered(ends: np.ndarray) -> np.ndarray:
@@ -63,71 +83,108 @@ def _ordered(ends: np.ndarray) -> np.ndarray:
     return np.stack([np.minimum(ends[0], ends[1]), np.maximum(ends[0], ends[1])])
 
 
-def _weights(weight: float) -> np.ndarray:
-    return np.array([weight, 1 - weight])
+def weights_of(weight: Weight, n_models: int) -> np.ndarray:
+    """Weights (M,) from the first of two models' weight, from all of them, or from 0.5 meaning equal ones."""
+    if isinstance(weight, np.ndarray):
+        return weight
+    if n_models == 2:
+        return np.array([weight, 1 - weight])
+    if weight != 0.5:
+        raise ValueError(f"`weight` must be an array of {n_models} weights, got {weight}")
+    return fusion.equal_weights(n_models)
 
 
-def coherent_losses(known: KnownTokens, *, coherence: np.ndarray | float, weight: float = 0.5) -> RuleLosses:
-    """Born Rule Fusion with c = cos(phi_1 - phi_2) per position (or one number): Z = 1 + 2 c sqrt(w_1 w_2) B."""
-    cross = 2 * np.sqrt(weight * (1 - weight)) * np.broadcast_to(coherence, known.target.shape[1:])
+def _pairs(n_models: int) -> list[tuple[int, int]]:
+    return list(combinations(range(n_models), 2))
+
+
+def coherent_losses(known: KnownTokens, *, coherence: np.ndarray | float, weight: Weight = 0.5) -> RuleLosses:
+    """Born Rule Fusion with c = cos(phi_i - phi_j) per position and pair: Z = 1 + 2 sum c_ij sqrt(w_i w_j) B_ij.
+
+    `coherence`: (P, n), or (n,) or a number for all pairs alike.
+    """
+    w, pairs = weights_of(weight, known.n_models), _pairs(known.n_models)
+    c = np.broadcast_to(coherence, (len(pairs), known.n))
+    cross = np.stack([2 * np.sqrt(w[i] * w[j]) * c[place] for place, (i, j) in enumerate(pairs)])
     p = np.exp(known.target)
-    numerator = weight * p[0] + (1 - weight) * p[1] + cross * np.sqrt(p[0] * p[1])
+    roots = np.stack([np.sqrt(p[i] * p[j]) for i, j in pairs])
+    numerator = w @ p + (cross * roots).sum(axis=0)
     return _along_overlap(known, 1.0, cross, np.maximum(numerator, 0.0), 0.0)
 
 
-def linear_losses(known: KnownTokens, *, weight: float = 0.5) -> RuleLosses:
+def linear_losses(known: KnownTokens, *, weight: Weight = 0.5) -> RuleLosses:
     """The linear pool: a point."""
-    return coherent_losses(known, coherence=0.0, weight=weight)
+    return _point(known, weights_of(weight, known.n_models) @ np.exp(known.target))
+
+
+def _point(known: KnownTokens, p: np.ndarray) -> RuleLosses:
+    """The loss of a forecast that needs no normalisation."""
+    return _along_overlap(known, 1.0, 0.0, p, 0.0)
 
 
 def single_losses(known: KnownTokens, *, model: int) -> RuleLosses:
     """One model alone: a point."""
-    return _along_overlap(known, 1.0, 0.0, np.exp(known.target[model]), 0.0)
+    return _point(known, np.exp(known.target[model]))
 
 
 def routed_losses(known: KnownTokens, *, confidence: np.ndarray) -> RuleLosses:
-    """The model with the larger confidence (2, n) at each position; ties go to the first."""
+    """The model with the largest confidence (M, n) at each position; ties go to the first."""
     chosen = np.argmax(confidence, axis=0)
-    return _along_overlap(known, 1.0, 0.0, np.exp(np.take_along_axis(known.target, chosen[None], axis=0)[0]), 0.0)
+    return _point(known, np.exp(np.take_along_axis(known.target, chosen[None], axis=0)[0]))
 
 
 def oracle_losses(known: KnownTokens) -> RuleLosses:
-    """The model that does better at each position: an upper bound on routing, never a rival."""
-    return _along_overlap(known, 1.0, 0.0, np.exp(known.target.max(axis=0)), 0.0)
+    """The model that does best at each position: an upper bound on routing, never a rival."""
+    return _point(known, np.exp(known.target.max(axis=0)))
 
 
-def log_linear_losses(known: KnownTokens, *, weight: float = 0.5) -> RuleLosses:
-    """The logarithmic pool: Z = B at equal weights, else bounded by Hoelder's inequality."""
-    log_numerator = weight * known.target[0] + (1 - weight) * known.target[1]
-    if weight == 0.5:
+def log_linear_losses(known: KnownTokens, *, weight: Weight = 0.5) -> RuleLosses:
+    """The logarithmic pool: Z = B for two models at equal weights, else bounded by Hoelder's inequality."""
+    w = weights_of(weight, known.n_models)
+    log_numerator = w @ known.target
+    if known.n_models == 2 and w[0] == 0.5:
         return _along_overlap(known, 1.0, 0.0, 0.0, np.exp(log_numerator))
-    inside = fusion.product_numerator(known.shared, _weights(weight)).sum(axis=1)
-    tail = known.remainder[0] ** weight * known.remainder[1] ** (1 - weight)
-    return _between(inside, inside + tail, log_numerator)
+    inside = fusion.product_numerator(known.shared, w).sum(axis=1)
+    return _between(inside, inside + _pool_tail(known, w), log_numerator)
+
+
+def _pool_tail(known: KnownTokens, weights: np.ndarray) -> np.ndarray:
+    """Upper bound of sum prod_i p_i^w_i outside S, (n,)."""
+    if known.n_models == 2 and 0 < weights[0] < 1:
+        return pool_tail(known, float(weights[0]))
+    return np.prod(known.remainder ** weights[:, None], axis=0)
 
 
 def product_losses(known: KnownTokens, *, exponent: float = 1.0) -> RuleLosses:
-    """prod p_i^(s / 2): for s > 1 the tail is at most theta^(s - 1) sqrt(r_1 r_2), theta the largest
-    sqrt(p_1 p_2) outside S; for s < 1 it has no bound without the vocabulary size and is not offered."""
+    """prod p_i^(s / M): for s > 1 the tail is at most theta^(s - 1) times that of s = 1, theta the largest
+    prod p_i^(1 / M) outside S; for s < 1 it has no bound without the vocabulary size and is not offered."""
     if exponent < 1:
         raise ValueError(f"`exponent` must be at least 1 on top-k rows, got {exponent}")
-    numerator = exponent * 0.5 * known.target.sum(axis=0)
-    inside = fusion.product_numerator(known.shared, _weights(0.5), exponent=exponent).sum(axis=1)
-    own = [rows.max(axis=1) for rows in known.own]
-    largest = 0.5 * np.maximum(np.maximum(own[0] + known.cap[1], own[1] + known.cap[0]), known.cap[0] + known.cap[1])
+    w = fusion.equal_weights(known.n_models)
+    inside = fusion.product_numerator(known.shared, w, exponent=exponent).sum(axis=1)
     with np.errstate(invalid="ignore"):
+        largest = _largest_pool(known)
         theta = np.where(np.isneginf(largest), 0.0, np.exp(largest))
-    tail = theta ** (exponent - 1) * np.sqrt(known.remainder[0] * known.remainder[1])
-    return _between(inside, inside + tail, numerator)
+    tail = theta ** (exponent - 1) * _pool_tail(known, w)
+    return _between(inside, inside + tail, exponent * (w @ known.target))
 
 
-def power_mean_losses(known: KnownTokens, *, order: float = 0.5, weight: float = 0.5) -> RuleLosses:
+def _largest_pool(known: KnownTokens) -> np.ndarray:
+    """Log of the largest prod_i p_i^(1 / M) that a token outside S can have, (n,)."""
+    listed = [rows.max(axis=1) for rows in known.own]
+    if known.n_models > 2:
+        return np.mean(np.maximum(np.stack(listed), known.cap), axis=0)
+    # A token outside S is listed by one of two models at most.
+    return 0.5 * np.maximum(np.maximum(listed[0] + known.cap[1], listed[1] + known.cap[0]), known.cap[0] + known.cap[1])
+
+
+def power_mean_losses(known: KnownTokens, *, order: float = 0.5, weight: Weight = 0.5) -> RuleLosses:
     """Power mean of any order; orders 0 and 1 are the logarithmic and the linear pool."""
     if order == 0:
         return log_linear_losses(known, weight=weight)
     if order == 1:
         return linear_losses(known, weight=weight)
-    weights = _weights(weight)
+    weights = weights_of(weight, known.n_models)
     scores = fusion.power_mean_numerator(known.shared, weights, order=order)
     lower, upper = _power_mean_tail(known, order, weights)
     inside = scores.sum(axis=1)
@@ -138,18 +195,20 @@ def _power_mean_tail(known: KnownTokens, order: float, weights: np.ndarray) -> t
     """Bounds of the power mean's sum outside S, (n,) each.
 
     Power means increase with their order, so a neighbouring order whose sum is known is a bound: order 0 is
-    bounded by Hoelder, order 1/2 sums to w_1^2 r_1 + w_2^2 r_2 + 2 w_1 w_2 (B outside S), order 1 to sum w_i r_i.
+    bounded by Hoelder, order 1/2 sums to sum w_i^2 r_i + 2 sum w_i w_j (B_ij outside S), order 1 to sum w_i r_i.
     sum w_i^(1/order) r_i is a lower bound for orders in (0, 1] (superadditivity) and an upper one above 1.
     """
     r = known.remainder
     mean = weights @ r
     if order < 0:
-        return np.zeros_like(mean), r[0] ** weights[0] * r[1] ** weights[1]
+        return np.zeros_like(mean), _pool_tail(known, weights)
     separate = weights ** (1 / order) @ r
     if order > 1:
         return mean, separate
-    inside = np.exp(0.5 * known.shared.sum(axis=0)).sum(axis=1)
-    half = weights**2 @ r + 2 * weights.prod() * np.maximum(known.overlap[1] - inside, 0)
+    half = weights**2 @ r
+    for place, (i, j) in enumerate(_pairs(known.n_models)):
+        inside = np.exp(0.5 * (known.shared[i] + known.shared[j])).sum(axis=1)
+        half = half + 2 * weights[i] * weights[j] * np.maximum(known.overlaps[place, 1] - inside, 0)
     return separate, half if order <= 0.5 else mean
 
 
@@ -158,110 +217,45 @@ def _between(lower: np.ndarray, upper: np.ndarray, log_numerator: np.ndarray) ->
     return RuleLosses(np.log(safe) - log_numerator, None, ~(lower >= fusion.MIN_NORMALISER))
 
 
-def lin_log_losses(known: KnownTokens, *, mixture: float = 0.5, weight: float = 0.5) -> RuleLosses:
+def lin_log_losses(known: KnownTokens, *, mixture: float = 0.5, weight: Weight = 0.5) -> RuleLosses:
     """(1 - lam) LinearPool(weight) + lam LogPool(equal weights)."""
-    p = np.exp(known.target)
-    linear = weight * p[0] + (1 - weight) * p[1]
-    return _along_overlap(known, 1.0, 0.0, (1 - mixture) * linear, mixture * np.sqrt(p[0] * p[1]))
+    w = weights_of(weight, known.n_models)
+    linear = w @ np.exp(known.target)
+    equal = fusion.equal_weights(known.n_models)
+    pool = np.exp(equal @ known.target)
+    if known.n_models == 2:
+        return _along_overlap(known, 1.0, 0.0, (1 - mixture) * linear, mixture * pool)
+    inside = fusion.product_numerator(known.shared, equal).sum(axis=1)
+    normaliser = np.stack([inside + _pool_tail(known, equal), inside])
+    undefined = (mixture > 0) & (inside < fusion.MIN_NORMALISER)
+    p = (1 - mixture) * linear + mixture * pool / np.maximum(normaliser, fusion.MIN_NORMALISER)
+    return RuleLosses(_ordered(-np.log(np.maximum(p, 1e-300))), None, undefined)
 
 
-@dataclass(frozen=True)
-class Votes:
-    """The voted token of two models: whether both vote alike, whether the realised token won, and the voted
-    token's linear-pool probability as (lower, upper), each (n,)."""
+def contrastive_losses(known: KnownTokens, *, strength: float) -> RuleLosses:
+    """p_1^(1 + beta) p_2^(-beta) of the first two models: nothing bounds the tail from above, unless there is none."""
+    first, second = known.shared[0], known.shared[1]
+    scores = np.where(
+        np.isneginf(first), -np.inf, (1 + strength) * first - strength * np.where(np.isneginf(second), 0, second)
+    )
+    inside = np.exp(scores).sum(axis=1)
+    complete = known.remainder[:2].max(axis=0) < COMPLETE
+    upper = np.where(complete, inside, np.inf)
+    return _between(inside, upper, scores[:, TARGET])
 
-    agree: np.ndarray
-    hit: np.ndarray
-    pool: tuple[np.ndarray, np.ndarray]
 
+def token_phase_losses(known: KnownTokens, *, phases_rad: np.ndarray, weight: Weight = 0.5) -> RuleLosses:
+    """Born Rule Fusion with a phase per token, `phases_rad` (M, n, k + 1) on the tokens of `shared`.
 
-def votes(known: KnownTokens) -> Votes:
-    """Plurality of two arg-max tokens; a tie goes to the larger mean probability.
-
-    Where the other model's probability of a voted token is not in its top-k, it enters the tie-break as 0.
+    Outside S the phases are unknown: Z lies within sum w_i r_i -+ 2 sum sqrt(w_i w_j) (B_ij outside S) of its part
+    on S.
     """
-    agree = known.argmax_ids[0] == known.argmax_ids[1]
-    means, exact = [], []
-    for model in (0, 1):
-        other = _log_p_of(known, known.argmax_ids[model], of=1 - model)
-        exact.append(np.isfinite(other))
-        means.append(0.5 * (np.exp(known.max_log_p[model]) + np.exp(other)))
-    second = ~agree & (means[1] > means[0])
-    voted = np.where(second, known.argmax_ids[1], known.argmax_ids[0])
-    lower = np.where(second, means[1], means[0])
-    known_exactly = np.where(second, exact[1], exact[0])
-    slack = 0.5 * np.exp(np.where(second, known.cap[0], known.cap[1]))
-    return Votes(agree, voted == known.shared_ids[:, TARGET], (lower, np.where(known_exactly, lower, lower + slack)))
-
-
-def _log_p_of(known: KnownTokens, ids: np.ndarray, *, of: int) -> np.ndarray:
-    """Log-probability that model `of` gives to one id per row where the id is shared, else -inf; (n,)."""
-    matches = known.shared_ids == ids[:, None]
-    return np.where(matches, known.shared[of], -np.inf).max(axis=1)
-
-
-def vote_losses(known: KnownTokens, ballot: Votes, *, hit_rate: np.ndarray) -> RuleLosses:
-    """Vote-gated forecast: -ln hit_rate on a hit, else -ln((1 - hit_rate) linear(y) / (1 - linear(v)))."""
-    p = np.exp(known.target)
-    linear = 0.5 * (p[0] + p[1])
-    ends = []
-    for pool in reversed(ballot.pool):
-        miss = -np.log1p(-hit_rate) - np.log(linear) + np.log1p(-np.minimum(pool, 1 - 1e-12))
-        ends.append(np.where(ballot.hit, -np.log(hit_rate), miss))
-    return RuleLosses(np.stack(ends), None, np.zeros(linear.size, dtype=bool))
-
-
-def accuracy_bounds(known: KnownTokens, rule: str, **parameters: Any) -> tuple[float, float]:
-    """Share of positions whose realised token is the fused arg-max, as (surely, possibly).
-
-    A token outside S is scored at the ends of what its unknown probability can be. Every numerator is monotone or
-    convex in each probability's square root, so the largest score over a set of tokens and an interval is at an end
-    of both: only the most and the least likely listed token and the cap need to be looked at.
-    """
-    weights = _weights(parameters.pop("weight", 0.5))
-    numerator = fusion.RULES[rule].numerator
-    scores = numerator(known.shared, weights, **parameters)
-    nothing = np.full_like(known.cap[0], -np.inf)
-    (most1, least1), (most2, least2) = (_extremes(own) for own in known.own)
-    ends1, ends2 = (known.cap[0], nothing), (known.cap[1], nothing)
-    pairs = [(first, second) for first in (most1, least1) for second in ends2]
-    pairs += [(first, second) for first in ends1 for second in (most2, least2)]
-    pairs += [(first, second) for first in ends1 for second in ends2]
-    candidates = np.stack([np.stack([first for first, _ in pairs], axis=1), np.stack([s for _, s in pairs], axis=1)])
-    with np.errstate(invalid="ignore"):
-        outside = np.nan_to_num(numerator(candidates, weights, **parameters), nan=0.0).max(axis=1)
-    target = scores[:, TARGET]
-    best_known = scores[:, 1:].max(axis=1)
-    # A tie may be broken either way: possible, not sure.
-    surely = target > np.maximum(best_known, outside)
-    return float(surely.mean()), float((target >= best_known).mean())
-
-
-def _extremes(own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Largest and smallest log-probability listed in each row, (n,) each; -inf where none is."""
-    used = np.isfinite(own)
-    smallest = np.where(used, own, np.inf).min(axis=1)
-    return own.max(axis=1), np.where(np.isinf(smallest), -np.inf, smallest)
-
-
-def difference_bounds(known: KnownTokens, candidate: RuleLosses, reference: RuleLosses) -> np.ndarray:
-    """Lower and upper bound per position of candidate minus reference loss, (2, n).
-
-    Where both depend on B alone they are taken at the same B. Without a mixed numerator (u or v is 0) their
-    difference is monotone in B and its ends are exact; otherwise B's interval is cut into PIECES, on each of
-    which interval arithmetic contains every value, each loss being monotone.
-    """
-    if candidate.coefficients is None or reference.coefficients is None:
-        return np.stack([candidate.bounds[0] - reference.bounds[1], candidate.bounds[1] - reference.bounds[0]])
-    if not (_mixed(candidate.coefficients) or _mixed(reference.coefficients)):
-        return _ordered(candidate.at(known.overlap) - reference.at(known.overlap))
-    lower, upper = known.overlap
-    points = lower + (upper - lower) * np.linspace(0, 1, PIECES + 1)[:, None]
-    first, second = candidate.at(points), reference.at(points)
-    least = np.minimum(first[:-1], first[1:]) - np.maximum(second[:-1], second[1:])
-    most = np.maximum(first[:-1], first[1:]) - np.minimum(second[:-1], second[1:])
-    return np.stack([least.min(axis=0), most.max(axis=0)])
-
-
-def _mixed(coefficients: np.ndarray) -> bool:
-    return bool(((coefficients[2] > 0) & (coefficients[3] > 0)).any())
+    w = weights_of(weight, known.n_models)
+    scores = fusion.born_numerator(known.shared, w, phases_rad=phases_rad)
+    inside, mean = scores.sum(axis=1), w @ known.remainder
+    cross = np.zeros(known.n)
+    for place, (i, j) in enumerate(_pairs(known.n_models)):
+        listed = np.exp(0.5 * (known.shared[i] + known.shared[j])).sum(axis=1)
+        cross += 2 * np.sqrt(w[i] * w[j]) * np.maximum(known.overlaps[place, 1] - listed, 0)
+    lower, upper = inside + np.maximum(mean - cross, 0), inside + mean + cross
+    return _between(lower, upper, np.log(np.maximum(scores[:, TARGET], 1e-300)))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from brf_exp.maths import topk_rules as rules
+from brf_exp.maths.distribution import default_scale, gap_distribution
 from brf_exp.maths.documents import Offsets, document_sums, spread
-from brf_exp.maths.phases import PhaseTable, phases, pooled_median
+from brf_exp.maths.phases import PhaseTable, phases
 from brf_exp.maths.topk import KnownTokens
 from brf_exp.maths.topk_rules import RuleLosses
 
@@ -90,9 +91,7 @@ def coherence_of(rows: PairRows, name: str, scale: float | None, *, shifted: boo
             raise ValueError("phase map `quantile` needs the ranks of all gaps")
         return np.cos(phi[0] - phi[1])
     gaps = rows.shifted_gaps if shifted else rows.gaps
-    # The parametric maps draw nothing at random; the Generator is for `quantile` only.
-    unused = np.random.default_rng(0)
-    first, second = (phases(name, model, scale=scale, rng=unused, table=rows.table) for model in gaps)
+    first, second = (phases(name, model, scale=scale, table=rows.table) for model in gaps)
     return np.cos(first - second)
 
 
@@ -272,7 +271,7 @@ def _fold_candidates(spec: RuleSpec, rows: PairRows, training: np.ndarray) -> li
     """Candidates of a fold: a tuned scale is a multiple of the training documents' pooled median gap."""
     if not spec.tunes_scale:
         return list(spec.candidates)
-    base = pooled_median([model[training] for model in rows.gaps])
+    base = default_scale(gap_distribution([model[training]]) for model in rows.gaps)
     return [{"scale": base * p["scale_factor"], "weight": p["weight"]} for p in spec.candidates]
 
 

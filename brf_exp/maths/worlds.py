@@ -4,11 +4,13 @@ Gaps have the pair's own marginals and autocorrelation. Two kinds: worlds of gap
 Test, and worlds of full distributions (nothing is truncated), for the Cross-Term Discrimination Test.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import signal, stats
 
+from brf_exp.maths.distribution import GapDistribution
 from brf_exp.maths.documents import Offsets
 from brf_exp.maths.fusion import bhattacharyya, fuse
 from brf_exp.maths.phases import phases
@@ -66,9 +68,10 @@ class TokenWorld:
     spread_exponent: float
 
 
-def world_shape(gaps: np.ndarray, autocorrelation: float) -> WorldShape:
-    """Shape of a pair's gaps (2, n)."""
-    return WorldShape(np.stack([np.quantile(row, QUANTILES) for row in gaps]), float(np.clip(autocorrelation, 0, 0.9)))
+def world_shape(distributions: Sequence[GapDistribution], autocorrelation: float) -> WorldShape:
+    """Shape of a pair from its two models' distributions of gaps."""
+    quantiles = np.stack([distribution.quantile(QUANTILES) for distribution in distributions])
+    return WorldShape(quantiles, float(np.clip(autocorrelation, 0, 0.9)))
 
 
 def world_offsets() -> Offsets:
@@ -118,7 +121,7 @@ def token_world(shape: WorldShape, *, planted: bool, least_gain_nats: float, rng
     for exponent in SPREAD_EXPONENTS:
         gaps = shape.scale * (np.maximum(plain, 1e-6) / shape.scale) ** exponent
         log_p = _distributions(gaps / (UNIT * shape.scale), same_top)
-        phi = np.stack([phases("arctan", row, scale=shape.scale, rng=rng) for row in gaps])
+        phi = np.stack([phases("arctan", row, scale=shape.scale) for row in gaps])
         fused = fuse("brf", log_p, phases_rad=phi).p
         gain = _gain_over_constant(fused, log_p)
         most = max(most, gain)

@@ -29,13 +29,17 @@ class NullPanel:
 
 @dataclass(frozen=True)
 class MapRow:
-    """One phase map: share of the possible excess coherence, plain and beyond shared difficulty."""
+    """One phase map: share of the possible excess coherence, plain and beyond shared difficulty.
+
+    Without an interval the test does not exist under this map, for the `reason` named.
+    """
 
     name: str
-    share: float
-    interval: tuple[float, float]
+    share: float | None
+    interval: tuple[float, float] | None
     residual_share: float | None = None
     residual_interval: tuple[float, float] | None = None
+    reason: str = ""
 
 
 def phase_rose(
@@ -80,68 +84,97 @@ def phase_rose(
 _DEGREES = [f"{degrees}\u00b0".replace("-", "\u2212") for degrees in (0, 45, 90, 135, 180, -135, -90, -45)]
 
 
-def repairing_null(panels: Sequence[NullPanel]) -> "Figure":
-    """Observed excess coherence against that of documents paired with the wrong partner, one panel each."""
+def repairing_null(panels: Sequence[NullPanel], *, level: float) -> "Figure":
+    """Observed excess coherence against that of documents paired with the wrong partner, one panel each.
+
+    `level`: confidence level of the intervals.
+    """
     with drawing():
-        figure, axes = canvas(5.4, 0.75 + 1.5 * len(panels), nrows=len(panels), sharex=True, squeeze=False)
+        figure, axes = canvas(5.4, 0.95 + 1.5 * len(panels), nrows=len(panels), sharex=True, squeeze=False)
         for row, panel in zip(axes[:, 0], panels, strict=True):
-            _null_panel(row, panel)
+            _null_panel(row, panel, level)
         axes[-1, 0].set_xlabel("excess coherence, minus the mean of the re-pairings")
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=4, fontsize=8, columnspacing=1.2)
+        figure.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=8, columnspacing=1.2)
     return figure
 
 
-def _null_panel(axes: "Axes", panel: NullPanel) -> None:
+def _null_panel(axes: "Axes", panel: NullPanel, level: float) -> None:
     top = float(np.histogram(panel.draws, bins=N_BINS)[0].max())
     axes.hist(panel.draws, bins=N_BINS, color=MUTED, alpha=0.55, linewidth=0, label="re-paired documents")
     axes.axvline(panel.relevant, color=INK, linewidth=1, dashes=(4, 3), label="smallest that matters")
     axes.axvline(0, color=MUTED, linewidth=0.7)
-    axes.plot(panel.interval, [top * 0.45] * 2, color=ORANGE, linewidth=4, alpha=0.45, label="95 % interval")
+    axes.plot(panel.interval, [top * 0.45] * 2, color=ORANGE, linewidth=4, alpha=0.45, label=_interval_label(level))
     axes.plot([panel.observed], [top * 0.45], "D", color=ORANGE, markersize=6, label="observed")
     axes.set_ylim(0, top * 1.1)
     axes.set_title(panel.title)
     axes.set_ylabel("re-pairings")
 
 
-def map_intervals(rows: Sequence[MapRow], *, delta: float) -> "Figure":
-    """Share of the possible excess coherence under every phase map, with 95 % intervals; the first row decides."""
+def _interval_label(level: float) -> str:
+    return f"{100 * level:.3g} % interval"
+
+
+def map_intervals(rows: Sequence[MapRow], *, delta: float, level: float) -> "Figure":
+    """Share of the possible excess coherence under every phase map, with intervals; the first row decides.
+
+    `level`: confidence level of the intervals.
+    """
     with drawing():
         figure, axes = canvas(5.4, 1.25 + 0.42 * len(rows))
         axes.axvspan(-delta, delta, color=BAND, linewidth=0, label=f"too small to matter (\u03b4 = {delta:g})")
         axes.axvline(0, color=MUTED, linewidth=0.7)
         has_residual = any(row.residual_interval for row in rows)
         for place, row in enumerate(rows):
-            shift = 0.15 if has_residual else 0.0
-            _interval(axes, row.share, row.interval, place - shift, BLUE, "o", "plain" if place == 0 else None)
-            if row.residual_interval is not None and row.residual_share is not None:
-                name = "beyond shared difficulty" if place == 0 else None
-                _interval(axes, row.residual_share, row.residual_interval, place + shift, ORANGE, "D", name)
+            _map(axes, row, place, 0.15 if has_residual else 0.0)
+        axes.plot([], [], "o", color=BLUE, markersize=5.5, label="plain")
+        if has_residual:
+            axes.plot([], [], "D", color=ORANGE, markersize=5.5, label="beyond shared difficulty")
         names = [printable(row.name) for row in rows]
         axes.set_yticks(range(len(rows)), [f"{names[0]} (decides)", *names[1:]])
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlabel("share of the possible excess coherence")
+        axes.set_xlabel(f"share of the possible excess coherence, {100 * level:.3g} % intervals")
         light_grid(axes)
         figure.legend(loc="outside upper left", ncols=3, fontsize=8)
     return figure
 
 
-def _interval(
-    axes: "Axes", value: float, ends: tuple[float, float], place: float, colour: str, marker: str, label: str | None
+def _map(axes: "Axes", row: MapRow, place: int, shift: float) -> None:
+    if row.share is None or row.interval is None:
+        axes.text(0, place, f"not defined: {printable(row.reason)}", va="center", fontsize=8, color=MUTED)
+        return
+    draw_interval(axes, row.share, row.interval, place - shift, BLUE, "o")
+    if row.residual_interval is not None and row.residual_share is not None:
+        draw_interval(axes, row.residual_share, row.residual_interval, place + shift, ORANGE, "D")
+
+
+def draw_interval(
+    axes: "Axes", value: float, ends: tuple[float, float], place: float, colour: str, marker: str
 ) -> None:
+    """A horizontal interval with its estimate."""
     axes.plot(ends, [place, place], color=colour, linewidth=2.2)
-    axes.plot([value], [place], marker=marker, color=colour, markersize=5.5, linestyle="none", label=label)
+    axes.plot([value], [place], marker=marker, color=colour, markersize=5.5, linestyle="none")
 
 
 def reliability_curve(
-    reliability: np.ndarray, value: np.ndarray, lower: np.ndarray, upper: np.ndarray, *, deciding: float = 0.8
+    reliability: np.ndarray,
+    value: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    *,
+    level: float,
+    deciding: float = 0.8,
 ) -> "Figure":
-    """Partial correlation of the models' gaps against the reliability of the proxy; arrays (m,), NaN allowed."""
+    """Partial correlation of the models' gaps against the reliability of the proxy; arrays (m,), NaN allowed.
+
+    `level`: confidence level of the band.
+    """
     with drawing():
         figure, axes = canvas(5.4, 2.7)
         axes.axhline(0, color=MUTED, linewidth=0.7)
         axes.axvline(deciding, color=INK, linewidth=1, dashes=(4, 3), label=f"reliability that decides: {deciding:g}")
-        axes.fill_between(reliability, lower, upper, color=PURPLE, alpha=0.25, linewidth=0, label="95 % interval")
+        band = _interval_label(level)
+        axes.fill_between(reliability, lower, upper, color=PURPLE, alpha=0.25, linewidth=0, label=band)
         axes.plot(reliability, value, color=PURPLE, linewidth=1.8, label="partial correlation of the gaps")
         axes.set_xlim(float(reliability.min()), float(reliability.max()))
         axes.set_ylim(*_possible(reliability, lower, upper))

@@ -1,19 +1,32 @@
 """The page: a run's numbers, figures and examples in one self-contained HTML file."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from brf_exp.report import provenance, wording
 from brf_exp.report.examples import STEPS_NATS, excerpts
-from brf_exp.report.gallery import primary_map, share_of
+from brf_exp.report.gallery import level_of, primary_map, share_of
 from brf_exp.report.load import Run
 from brf_exp.report.tables import Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 VERDICTS = ("supported", "falsified", "inconclusive", "not tested")
 NEGATIVE_CONTROL_LIMIT = 0.10
+FILTERS: tuple[Callable[..., Any], ...] = (
+    wording.number,
+    wording.fixed,
+    wording.interval,
+    wording.percent,
+    wording.pvalue,
+    wording.evidence,
+    wording.rule_name,
+    wording.question_name,
+    wording.listed,
+    wording.sample_size,
+    share_of,
+)
 
 
 def page(run: Run, *, figures: Mapping[str, str], tables: Mapping[str, Table]) -> str:
@@ -29,16 +42,7 @@ def page(run: Run, *, figures: Mapping[str, str], tables: Mapping[str, Table]) -
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "number": wording.number,
-        "fixed": wording.fixed,
-        "interval": wording.interval,
-        "percent": wording.percent,
-        "pvalue": wording.pvalue,
-        "evidence": wording.evidence,
-        "rule_name": wording.rule_name,
-        "share_of": share_of,
-    }
+    environment.filters |= {made.__name__: made for made in FILTERS}
     drawn = {name: Markup(svg) for name, svg in figures.items()}  # noqa: S704 - made here, from escaped text
     return environment.get_template("report.html.j2").render(_content(run, tables) | {"figures": drawn})
 
@@ -49,6 +53,9 @@ def _content(run: Run, tables: Mapping[str, Table]) -> dict[str, Any]:
     return {
         "measured": run.measured,
         "coherence": run.coherence,
+        "level": level_of(run.coherence or {}),
+        "stated_level": _stated_level(run.coherence or {}),
+        "specified": _counts((run.coherence or {}).get("specification") or []),
         "primary": primary_map(run),
         "discrimination": run.discrimination,
         "audit": run.audit,
@@ -69,9 +76,14 @@ def _content(run: Run, tables: Mapping[str, Table]) -> dict[str, Any]:
     }
 
 
-def _counts(claims: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    """How many claims came to each verdict, in a fixed order."""
-    counted = Counter(claim["verdict"] for claim in claims)
+def _stated_level(coherence: dict[str, Any]) -> float:
+    """Confidence level before it was divided among the pairs of models."""
+    return 1 - (1 - level_of(coherence)) * max(len(coherence.get("pairs") or []), 1)
+
+
+def _counts(decided: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """How many claims or specifications came to each verdict, in a fixed order."""
+    counted = Counter(found["verdict"] for found in decided)
     return [(verdict, counted[verdict]) for verdict in VERDICTS if counted[verdict]]
 
 

@@ -10,7 +10,7 @@ from brf_exp.config import CaptureConfig, CorpusConfig, EvaluationConfig
 from brf_exp.report.load import Run
 from brf_exp.storage.captures import MANIFEST as CAPTURE_MANIFEST
 
-ROLES = {"a": "model a", "b": "model b", "proxy": "difficulty proxy"}
+PROXY = "proxy"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class StageRecord:
 
 
 def sources(run: Run) -> list[Source]:
-    """Models, corpora and captures, in the order a, b, proxy."""
+    """Models, corpora and captures, in the order a, b, ..., proxy."""
     return [_source(role, manifest) for role, manifest in _capture_manifests(run).items()]
 
 
@@ -62,7 +62,7 @@ def commands(run: Run) -> list[str]:
     lines = []
     if first.get("mode") == "submission":
         lines.append("brf-exp ingest submission=PATH")
-    overrides = [*_pair(pair, run.measured["models"], captured), *_settings(run)]
+    overrides = [*_pair(pair, run.measured["models"], captured), *_no_proxy(run), *_settings(run)]
     if first and first.get("mode") != "submission":
         overrides += _differing(CorpusConfig(), first.get("corpus", {}), "corpus")
         overrides += _differing(CaptureConfig(), first.get("determines", {}).get("capture", {}), "capture")
@@ -74,10 +74,9 @@ def commands(run: Run) -> list[str]:
 def _capture_manifests(run: Run) -> dict[str, dict[str, Any]]:
     """capture.json by role, of the captures that are still there."""
     found = {}
-    for role in ROLES:
-        if role in run.captures:
-            path = run.captures[role] / CAPTURE_MANIFEST
-            found[role] = json.loads(path.read_text(encoding="utf-8"))
+    for role in sorted(run.captures, key=lambda role: (role == PROXY, len(role), role)):
+        path = run.captures[role] / CAPTURE_MANIFEST
+        found[role] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
@@ -102,7 +101,8 @@ def _source(role: str, manifest: dict[str, Any]) -> Source:
         "finished": environment.get("finished"),
     }
     kept = tuple((label, str(value)) for label, value in facts.items() if value not in (None, ""))
-    return Source(ROLES[role], str(model.get("name", "unnamed")), kept)
+    label = role if len(role) > 1 else f"model {role}"
+    return Source("difficulty proxy" if role == PROXY else label, str(model.get("name", "unnamed")), kept)
 
 
 def _record(stage: str, manifest: dict[str, Any], seconds: float | None) -> StageRecord:
@@ -125,8 +125,18 @@ def _pair(pair: str, models: list[str], captured: dict[str, dict[str, Any]]) -> 
     if pair != "-".join(models):
         return [f"pair={pair}"]
     ids = {role: manifest.get("model", {}).get("id") for role, manifest in captured.items()}
-    members = [f"pair.{role}={ids.get(role) or name}" for role, name in zip("ab", models, strict=False)]
-    return ["pair=hf", *members, *([f"proxy={ids['proxy']}"] if ids.get("proxy") else [])]
+    named = [str(ids.get(chr(ord("a") + place)) or name) for place, name in enumerate(models)]
+    members = [f"pair.{role}={name}" for role, name in zip("ab", named, strict=False)]
+    others = [f"pair.others=[{','.join(named[2:])}]"] if named[2:] else []
+    return ["pair=hf", *members, *others, *([f"proxy={ids[PROXY]}"] if ids.get(PROXY) else [])]
+
+
+def _no_proxy(run: Run) -> list[str]:
+    """proxy=none where nothing told how hard tokens are, so that nothing is found for it next time."""
+    found = run.coherence
+    if found is None or len(found["models"]) > 2 or found["proxy"] or run.summary.get(PROXY):
+        return []
+    return ["proxy=none"] if found.get("aligned_share") is None else []
 
 
 def _settings(run: Run) -> Iterator[str]:

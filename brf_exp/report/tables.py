@@ -39,6 +39,7 @@ def tables(run: Run) -> dict[str, Table]:
     if run.coherence is not None:
         made["phase_maps"] = _phase_maps(run.coherence)
         made["reliability"] = _records("Reliability of the difficulty proxy", run.coherence["reliability_curve"] or [])
+        made |= _beside_the_maps(run.coherence)
     if run.discrimination is not None:
         made["rules"] = _rules(run.discrimination)
         made["contrasts"] = _contrasts(run.discrimination)
@@ -64,16 +65,84 @@ def _phase_maps(found: dict[str, Any]) -> Table:
         "excess", "excess_low", "excess_high", "share", "share_low", "share_high", "shift_pvalue", "repairing_pvalue",
         "residual_share", "residual_share_low", "residual_share_high", "negative_control_rate", "verdict", "reason",
     ]  # fmt: skip
-    rows = []
-    for name, made in found["phases"].items():
-        left = made["residual"]
-        residual = [share_of(left), *left["excess_share_interval"]] if left else [None, None, None]
-        names = ("scale", "resultant_length", "resultant_length_independent", "rayleigh_z", "rayleigh_pvalue", "excess")
-        nulls = [made["nulls"][null]["pvalue"] for null in ("shift", "repairing")]
-        share = [share_of(made), *made["excess_share_interval"]]
-        head = [name, *(made[column] for column in names), *made["excess_interval"], *share, *nulls, *residual]
-        rows.append([*head, made.get("negative_control_rate"), made.get("verdict"), made.get("reason")])
+    rows = [[name, *_map_cells(made)] for name, made in found["phases"].items()]
     return Table("Phase Coherence Test under every phase map", columns, rows, paper=(0, 2, 3, 9, 10, 11, 15, 16, 18))
+
+
+def _map_cells(made: dict[str, Any]) -> Row:
+    """One map's numbers; None where the test does not exist under it."""
+    left = made["residual"]
+    residual = [share_of(left), *_two(left["excess_share_interval"])] if left else [None, None, None]
+    names = ("scale", "resultant_length", "resultant_length_independent", "rayleigh_z", "rayleigh_pvalue", "excess")
+    nulls = [made["nulls"][null]["pvalue"] if made["nulls"] else None for null in ("shift", "repairing")]
+    share = [share_of(made), *_two(made["excess_share_interval"])]
+    head = [*(made[column] for column in names), *_two(made["excess_interval"]), *share, *nulls, *residual]
+    return [*head, made.get("negative_control_rate"), made.get("verdict"), made.get("reason")]
+
+
+def _two(ends: Sequence[float | None] | None) -> Sequence[float | None]:
+    """Both ends of an interval, or two times nothing."""
+    return (None, None) if ends is None else ends
+
+
+def _beside_the_maps(found: dict[str, Any]) -> dict[str, Table]:
+    """What the coherence results hold besides one row per map; older ones do not have all of it."""
+    made = {"specification": _specification(found.get("specification") or [])}
+    if found.get("secondary"):
+        made["harmonics"] = _records("Harmonics of the phase differences", found["secondary"]["harmonics"])
+    if found.get("pairs"):
+        made["pairs"] = _pairs(found["pairs"])
+    if found.get("kuramoto"):
+        made["kuramoto"] = _kuramoto(found["kuramoto"])
+    if found.get("planning"):
+        made["planning"] = _planning(found["planning"])
+    return made
+
+
+def _specification(found: list[dict[str, Any]]) -> Table:
+    columns = [
+        "map", "scale_factor", "scale_logits", "share", "share_low", "share_high", "pvalue", "pvalue_adjusted",
+        "residual_share", "residual_share_low", "residual_share_high", "verdict", "reason",
+    ]  # fmt: skip
+    rows = []
+    for made in found:
+        head = [made["map"], made["scale_factor"], made["scale"], made["share"], *_two(made["share_interval"])]
+        residual = [made["residual_share"], *_two(made["residual_share_interval"])]
+        rows.append([*head, made["pvalue"], made["pvalue_adjusted"], *residual, made["verdict"], made["reason"]])
+    return Table("Every phase map at every scale", columns, rows, paper=(0, 1, 3, 4, 5, 8, 9, 10, 11))
+
+
+def _pairs(found: list[dict[str, Any]]) -> Table:
+    columns = [
+        "model_a", "model_b", "proxy", "share", "share_low", "share_high", "shift_pvalue", "repairing_pvalue",
+        "residual_share", "residual_share_low", "residual_share_high", "verdict", "reason", "robust",
+    ]  # fmt: skip
+    rows = []
+    for pair in found:
+        # Of one map's cells: share with ends and both nulls' p-values, then the residual share with ends.
+        cells = _map_cells(pair["phases"][pair["primary"]])
+        rows.append([*pair["models"], pair["proxy"], *cells[8:16], pair["verdict"], pair["reason"], pair["robust"]])
+    return Table("Every pair of models", columns, rows, paper=(0, 1, 3, 4, 5, 8, 9, 10, 11, 12))
+
+
+def _kuramoto(found: dict[str, Any]) -> Table:
+    counts, shifted = found["counts"], found["shifted_counts"]
+    rows = [[place / len(counts), *pair] for place, pair in enumerate(zip(counts, shifted, strict=True))]
+    return Table("Order of all models' phases", ["order_from", "positions", "positions_shifted"], rows)
+
+
+def _planning(found: dict[str, Any]) -> Table:
+    columns = [
+        "question", "true_share", "power", "tokens", "documents", "tokens_low", "tokens_high",
+        "power_at_10000", "power_at_10000_low", "power_at_10000_high",
+    ]  # fmt: skip
+    rows = []
+    for asked in found["questions"]:
+        at = asked["at_10000_tokens"]
+        for power, needed in asked["needed"].items():
+            sizes = [needed["n_positions"], needed["n_documents"], *needed["interval"]]
+            rows.append([asked["question"], asked["true_share"], float(power), *sizes, at["power"], *at["interval"]])
+    return Table("Tokens needed for a given power", columns, rows, paper=(0, 1, 2, 3, 4, 7))
 
 
 def _rules(found: dict[str, Any]) -> Table:

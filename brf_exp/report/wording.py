@@ -40,6 +40,7 @@ PROPERTIES = {
     "model_permutation": "order of models is irrelevant",
     "gauge_invariance": "common phase is irrelevant",
 }
+QUESTIONS = {"find": "above 0", "support": "above \u03b4", "falsify": "below \u03b4"}
 MARKS = {"supported": "\u2713", "falsified": "\u2717", "inconclusive": "?", "not tested": "\u2013"}
 
 
@@ -65,6 +66,21 @@ def group_of(rule: str, role: str) -> str:
 def property_name(name: str) -> str:
     """A structural property in words."""
     return PROPERTIES.get(name, name.replace("_", " "))
+
+
+def question_name(question: str) -> str:
+    """Where an interval must lie for one question of sample-size planning."""
+    return QUESTIONS.get(question, question)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a row: a, b and c."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def sample_size(value: int | None) -> str:
+    """A whole number of tokens or documents that are needed; none where no number is enough."""
+    return "never" if value is None else number(value)
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -107,7 +123,7 @@ def pvalue(value: float | None, log_value: float | None = None) -> str:
         return DASH
     if log_value is not None and log_value < -230:
         return f"10{_superscript(math.floor(log_value / math.log(10)))}"
-    return "0" if value == 0 else number(value, 2)
+    return f"< 10{_superscript(-300)}" if value == 0 else number(value, 2)
 
 
 def evidence(value: Any) -> str:

@@ -1,32 +1,16 @@
 """Top-1 accuracy of every scored rule: exact where it is known, an interval where the tail could win."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from brf_exp.maths.documents import spread
-from brf_exp.maths.topk import TARGET, KnownTokens
-from brf_exp.maths.topk_rules import accuracy_bounds, votes
+from brf_exp.maths.topk import TARGET
+from brf_exp.maths.topk_bounds import accuracy_bounds
+from brf_exp.maths.topk_votes import votes
 from brf_exp.maths.tuning import PairRows, Parameters, ScoredRule
 
 NUMERATORS = ("linear", "log_linear", "power_mean", "product", "constant_coherence")
-
-
-def take(known: KnownTokens, rows: np.ndarray) -> KnownTokens:
-    """The chosen rows."""
-    return replace(
-        known,
-        shared=known.shared[:, rows],
-        own=(known.own[0][rows], known.own[1][rows]),
-        remainder=known.remainder[:, rows],
-        unlisted=known.unlisted[:, rows],
-        cap=known.cap[:, rows],
-        overlap=known.overlap[:, rows],
-        shared_ids=known.shared_ids[rows],
-        argmax_ids=known.argmax_ids[:, rows],
-        max_log_p=known.max_log_p[:, rows],
-    )
 
 
 def accuracies(
@@ -81,7 +65,7 @@ def _bounds(
         if mine.size == 0:
             continue
         chosen = _parameters_of(parameters, None if coherence is None else coherence[mine])
-        total += np.array(accuracy_bounds(take(rows.known, mine), rule, **chosen)) * mine.size
+        total += accuracy_bounds(rows.known.take(mine), rule, **chosen).sum(axis=1)
     lower, upper = (total / n).tolist()
     return lower if lower == upper else [lower, upper]
 

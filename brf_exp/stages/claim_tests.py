@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from brf_exp.maths.decisions import FALSIFIED, INCONCLUSIVE, SUPPORTED, Verdict
-from brf_exp.maths.power import power_at
+from brf_exp.maths.power import Pilot, PowerEstimate, power_at
+from brf_exp.stages.planning import TEN_THOUSAND
 
 AMPLIFIED_SHARE = 0.05
-TEN_THOUSAND = 10_000
 MIN_POWER = 0.8
 
 
@@ -134,35 +134,38 @@ def below_minimum(m: Measured) -> Outcome:
 
 def ten_thousand_tokens(m: Measured) -> Outcome:
     """Power of both tests at their delta with 10,000 tokens of documents like these."""
-    c, d = m.coherence, m.discrimination
-    primary = c["phases"][c["primary"]]
-    tested = primary["residual"] or primary
-    possible = 1 - tested["resultant_length_independent"]
-    errors = {
-        "coherence": (c["delta"] * possible, tested["document_test"]["standard_error"], c),
-        "discrimination": (d["delta_nats"], _rival_error(d), d),
-    }
-    powers = {
-        name: power_at(
-            TEN_THOUSAND,
-            effect=effect,
-            standard_error=error,
-            observed_positions=results["n_positions"],
-            observed_documents=results["n_documents"],
-        )
-        for name, (effect, error, results) in errors.items()
-        if error is not None
-    }
-    evidence: dict[str, Any] = {f"power, {name}": list(p.interval) for name, p in powers.items()}
-    evidence["documents in 10,000 tokens"] = next(iter(powers.values())).n_documents
+    powers = {"coherence": _coherence_power(m.coherence), "discrimination": _discrimination_power(m.discrimination)}
+    known = {name: power for name, power in powers.items() if power is not None}
+    evidence: dict[str, Any] = {f"power, {name}": list(p.interval) for name, p in known.items()}
+    if not known:
+        return Outcome(Verdict(INCONCLUSIVE, "power"), f"{m.scope}: no power is known (inconclusive).", None, evidence)
+    evidence["documents in 10,000 tokens"] = next(iter(known.values())).n_documents
     text = f"{m.scope}: with 10,000 tokens the power at delta is " + " and ".join(
-        f"{p.power:.2f} for {name}" for name, p in powers.items()
+        f"{p.power:.2f} for {name}" for name, p in known.items()
     )
-    if all(p.interval[0] >= MIN_POWER for p in powers.values()) and len(powers) == len(errors):
+    if all(p.interval[0] >= MIN_POWER for p in known.values()) and len(known) == len(powers):
         return Outcome(Verdict(SUPPORTED, "power"), f"{text} (supported).", None, evidence)
-    if any(p.interval[1] < MIN_POWER for p in powers.values()):
+    if any(p.interval[1] < MIN_POWER for p in known.values()):
         return Outcome(Verdict(FALSIFIED, "power"), f"{text} (falsified).", None, evidence)
     return Outcome(Verdict(INCONCLUSIVE, "power"), f"{text} (inconclusive).", None, evidence)
+
+
+def _coherence_power(c: dict[str, Any]) -> PowerEstimate | None:
+    """Power to find a share of delta, from the plan that the coherence test made."""
+    for question in (c["planning"] or {"questions": []})["questions"]:
+        if question["question"] == "find" and question["true_share"] == c["delta"]:
+            found = question["at_10000_tokens"]
+            return PowerEstimate(found["power"], tuple(found["interval"]), found["n_documents"])
+    return None
+
+
+def _discrimination_power(d: dict[str, Any]) -> PowerEstimate | None:
+    """Power to find a gain of delta over the rival of the lowest loss."""
+    error = _rival_error(d)
+    if error is None:
+        return None
+    pilot = Pilot(error, d["n_positions"], d["n_documents"])
+    return power_at(TEN_THOUSAND, effect=d["delta_nats"], pilot=pilot)
 
 
 def _rival_error(d: dict[str, Any]) -> float | None:

@@ -11,26 +11,24 @@ import numpy as np
 
 from brf_exp.config import EvaluationConfig, PhaseConfig
 from brf_exp.maths.decisions import SUPPORTED, Gates
-from brf_exp.maths.documents import assign_folds, autocorrelation, positions_within
-from brf_exp.maths.phases import circular_shift, normal_scores
+from brf_exp.maths.documents import assign_folds, positions_within
+from brf_exp.maths.phases import circular_shift
 from brf_exp.maths.topk import known_tokens
 from brf_exp.maths.tuning import PairRows
 from brf_exp.maths.worlds import GapWorld, TokenWorld, WorldShape, gap_world, token_world, world_shape
-from brf_exp.stages.phase_test import Covariates, residuals, run_map
+from brf_exp.stages.covariates import Covariates, FeatureArray
+from brf_exp.stages.phase_test import Gaps, PhaseTest, gaps_in_memory, residuals
 from brf_exp.stages.rule_test import run_rules
 from brf_exp.storage.runs import RESULTS, building, content_key, locked, read_json, write_json
+from brf_exp.storage.scratch import Scratch
 
-CONTROLS_SCHEMA = 1
+CONTROLS_SCHEMA = 2
 GAIN_FACTOR = 4.0
 
 
-def shape_of(gaps: np.ndarray, offsets: np.ndarray, seed: int) -> WorldShape:
-    """Marginals and autocorrelation of a pair's gaps (2, n), the latter on normal scores."""
-    rho = [
-        autocorrelation(normal_scores(row, np.random.default_rng([seed, 51, model])), offsets)
-        for model, row in enumerate(gaps)
-    ]
-    return world_shape(gaps, float(np.mean(rho)))
+def shape_of(gaps: Gaps) -> WorldShape:
+    """Marginals and autocorrelation of a pair's gaps, the latter on normal scores."""
+    return world_shape(gaps.distributions, gaps.autocorrelation())
 
 
 def coherence_controls(
@@ -102,22 +100,13 @@ def _phase_world(world: GapWorld, delta: float, evaluation: EvaluationConfig, se
     offsets = world.offsets
     position = positions_within(offsets)
     folds = assign_folds([f"world-{d}" for d in range(offsets.size - 1)], evaluation.n_folds, seed)
-    covariates = Covariates(np.column_stack([position, world.difficulty]), [False, False], folds)
-    left = residuals(world.gaps, covariates, offsets, evaluation, seed=seed)
-    result = run_map(
-        "arctan",
-        world.gaps,
-        offsets,
-        left,
-        scale=None,
-        table=None,
-        gates=Gates(offsets.size - 1, evaluation.min_documents),
-        delta=delta,
-        pseudo_documents=False,
-        evaluation=evaluation,
-        seed=seed,
-    )
-    assert result.residual is not None
+    features = FeatureArray(np.column_stack([position, world.difficulty]), offsets)
+    covariates = Covariates(features, [False, False], folds)
+    gaps = gaps_in_memory(world.gaps, offsets, seed=seed)
+    left = residuals(gaps, [covariates, covariates], evaluation, Scratch.in_memory(), seed=seed)
+    test = PhaseTest(Gates(offsets.size - 1, evaluation.min_documents), delta, False, evaluation, seed)
+    result = test.run("arctan", gaps, left)
+    assert result.plain is not None and result.residual is not None
     return {
         "verdict": result.verdict.verdict,
         "reason": result.verdict.reason,

@@ -1,5 +1,6 @@
 """Stage `discriminate`: the Cross-Term Discrimination Test of a pair, against every rule and control."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from brf_exp.maths.documents import assign_folds
 from brf_exp.maths.phases import MAPS, circular_shift
 from brf_exp.maths.topk import known_tokens
 from brf_exp.maths.tuning import PairRows
+from brf_exp.maths.undefined import UndefinedStatisticError
 from brf_exp.stages import progress
-from brf_exp.stages.coherence import analysis_identity, load_table
+from brf_exp.stages.coherence import analysis_identity
 from brf_exp.stages.controls import controls_state, discrimination_controls, shape_of
 from brf_exp.stages.discrimination_results import (
     DISCRIMINATION_SCHEMA,
@@ -21,8 +23,10 @@ from brf_exp.stages.discrimination_results import (
     discrimination_tables,
 )
 from brf_exp.stages.finish import once
+from brf_exp.stages.gap_rows import check_rows
 from brf_exp.stages.pairs import PairInputs, resolve_pair
-from brf_exp.stages.phase_test import phases_of
+from brf_exp.stages.phase_maps import load_table
+from brf_exp.stages.phase_test import gaps_in_memory
 from brf_exp.stages.rule_test import run_rules
 from brf_exp.storage.captures import Capture
 from brf_exp.storage.runs import content_key, stage_folder
@@ -39,6 +43,7 @@ def discrimination_of(config: AnalysisStageConfig, inputs: PairInputs, folder: P
     evaluation = config.evaluation
     if evaluation.split is Split.NONE and evaluation.tune:
         raise ConfigError("`evaluation.tune` must be false with evaluation.split=none. Add evaluation.tune=false.")
+    inputs = replace(inputs, captures=inputs.captures[:2])  # the rules fuse two models
     for capture in inputs.captures:
         capture.require([*DISCRIMINATION_COLUMNS, "id_1"], purpose="discriminate")
     determines = {"schema": DISCRIMINATION_SCHEMA, **analysis_identity(config, inputs)}
@@ -72,7 +77,7 @@ def pair_rows(inputs: PairInputs, config: AnalysisStageConfig) -> PairRows:
         target_log_p=np.stack([target_a, target_b]),
     )
     rng = np.random.default_rng([config.seed, 101])
-    ranks = phases_of("quantile", gaps, None, None, config.seed)
+    ranks = 2 * np.pi * np.stack(list(gaps_in_memory(gaps, offsets, seed=config.seed).ranks))
     entropies = None
     if all("entropy" in capture.columns for capture in inputs.captures):
         entropies = np.stack([c.read(["entropy"])["entropy"].astype(np.float64) for c in inputs.captures])
@@ -93,19 +98,22 @@ def _test(config: AnalysisStageConfig, inputs: PairInputs) -> tuple[dict[str, An
     evaluation, seed = config.evaluation, config.seed
     with progress.steps("discriminate", 16 + len(MAPS), enabled=config.progress) as step:
         step("align top-k")
+        check_rows(inputs)
         rows = pair_rows(inputs, config)
+        doc_ids = inputs.documents.doc_ids
+        folds = assign_folds(doc_ids, evaluation.n_folds, seed) if evaluation.tune else None
+        if folds is not None and np.unique(folds).size < 2:
+            raise UndefinedStatisticError("documents", "rules are tuned on other documents, and all are in one fold")
         controls = None
         if evaluation.controls and evaluation.tune:
             step("planted controls")
             controls = discrimination_controls(
-                shape_of(rows.gaps, rows.offsets, seed),
+                shape_of(gaps_in_memory(rows.gaps, rows.offsets, seed=seed)),
                 delta_nats=evaluation.delta_nats,
                 evaluation=evaluation,
                 seed=seed,
                 runs_dir=Path(config.runs_dir),
             )
-        doc_ids = inputs.documents.doc_ids
-        folds = assign_folds(doc_ids, evaluation.n_folds, seed) if evaluation.tune else None
         gates = Gates(
             n_documents=len(doc_ids),
             min_documents=evaluation.min_documents,

@@ -8,6 +8,7 @@ import numpy as np
 from brf_exp.config import AnalysisStageConfig
 from brf_exp.maths.decisions import Gates
 from brf_exp.maths.discrimination import Contrast, below_minimum
+from brf_exp.maths.distribution import gap_distribution, scale_of
 from brf_exp.maths.documents import document_sums, positions_within
 from brf_exp.maths.fusion import mixture_share
 from brf_exp.maths.resampling import ratio_test
@@ -15,7 +16,6 @@ from brf_exp.maths.topk_rules import coherent_losses
 from brf_exp.maths.tuning import PairRows, ScoredRule, coherence_of
 from brf_exp.stages.accuracy import accuracies
 from brf_exp.stages.pairs import PairInputs
-from brf_exp.stages.phase_test import scale_of
 from brf_exp.stages.rule_test import MapVerdict, RuleTestResult, detectable_against_best
 from brf_exp.stages.sentences import discrimination_sentence, scope
 
@@ -137,7 +137,8 @@ def _agreement(rows: PairRows, result: RuleTestResult, config: AnalysisStageConf
 
 
 def _own_scale_coherence(rows: PairRows, config: AnalysisStageConfig) -> np.ndarray:
-    return coherence_of(rows, config.phase.name, scale_of(config.phase.name, rows.gaps, config.phase.scale))
+    distributions = [gap_distribution([row]) for row in rows.gaps]
+    return coherence_of(rows, config.phase.name, scale_of(config.phase.name, config.phase.scale, distributions))
 
 
 def discrimination_tables(

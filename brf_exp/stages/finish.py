@@ -6,6 +6,7 @@ from typing import Any
 
 from brf_exp.config import StageConfig
 from brf_exp.errors import StatisticalError
+from brf_exp.maths.undefined import UndefinedStatisticError
 from brf_exp.storage.runs import (
     CONFIG,
     MANIFEST,
@@ -40,8 +41,8 @@ def once(
 ) -> Path:
     """The folder of a stage's results and tables: found made under the same key, or made now, whole or not at all.
 
-    `determines` is everything the results depend on; `subject` is what errors call it. A ValueError of the
-    mathematics becomes a StatisticalError.
+    `determines` is everything the results depend on; `subject` is what errors call it. A statistic that the data do
+    not define becomes a StatisticalError; any other error is a bug and passes.
     """
     key = content_key(determines)
     with locked(final):
@@ -49,7 +50,7 @@ def once(
             return final
         try:
             results, tables = make()
-        except ValueError as error:
+        except UndefinedStatisticError as error:
             raise StatisticalError(f"`{stage}` cannot be computed for {subject}: {error}.") from error
         with building(final) as partial:
             write_json(partial / RESULTS, results)

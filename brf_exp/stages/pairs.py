@@ -1,29 +1,39 @@
 """From a pair's settings to matched captures: the one place that knows where a pair's rows come from."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from brf_exp.config import AnalysisStageConfig, ModelConfig
+from brf_exp.config import AnalysisStageConfig, DiscriminateStageConfig, ModelConfig
 from brf_exp.errors import ConfigError, InputError
+from brf_exp.stages.alignment import AlignedProxy, aligned_proxy
 from brf_exp.storage.captures import Capture, DocumentIndex, open_capture
 from brf_exp.storage.runs import content_key, read_json
 
 PAIR_FILE = "pair.json"
 EMBEDDED_PREFIX = "tiny_"
+NO_PROXY = "none"
+TOP_TWO = ("logit_1", "logit_2")
 
 
 @dataclass(frozen=True)
 class PairInputs:
-    """Two models' captures with equal rows, and a third one's for the difficulty of tokens where there is one."""
+    """Captures of two or more models with equal rows, and what tells the difficulty of tokens where there is any.
+
+    `proxy` is another model with the same rows; `aligned` an embedded one with tokens of its own, for two models
+    without a proxy. Rows are known to be equal only where `check_rows` or whoever reads them has compared them.
+    """
 
     name: str
-    captures: tuple[Capture, Capture]
+    captures: tuple[Capture, ...]
     proxy: Capture | None
     lineage: str | None
     pseudo_documents: bool
+    aligned: AlignedProxy | None = None
 
     @property
     def documents(self) -> DocumentIndex:
@@ -51,22 +61,46 @@ class PairInputs:
     def identity(self) -> dict[str, Any]:
         """What determines these rows, for keys and manifests."""
         members = [capture_identity(capture) for capture in self.captures]
-        return {"pair": self.name, "captures": members, "proxy": self.proxy and capture_identity(self.proxy)}
+        proxy = self.proxy and capture_identity(self.proxy)
+        return {
+            "pair": self.name,
+            "captures": members,
+            "proxy": proxy,
+            "aligned": self.aligned and self.aligned.identity(),
+        }
+
+    @property
+    def identical(self) -> tuple[tuple[str, str], ...]:
+        """Names of models under test that are one model: the same weights or, where those are unknown, rows."""
+        twins = [pair for pair in combinations(self.captures, 2) if _is_same_model(*pair)]
+        return tuple((first.model_name, second.model_name) for first, second in twins)
+
+    @property
+    def proxy_is_tested(self) -> bool:
+        """Whether the proxy is one of the models under test: it would take away what it is to measure."""
+        return self.proxy is not None and any(_is_same_model(self.proxy, capture) for capture in self.captures)
 
     def gaps(self) -> np.ndarray:
-        """Logit gaps of both models, (2, n), float64; InputError where one is not a finite number."""
-        found = []
-        for capture in self.captures:
-            top = capture.read(["logit_1", "logit_2"])
-            gap = top["logit_1"].astype(np.float64) - top["logit_2"].astype(np.float64)
-            if not np.isfinite(gap).all():
-                row = int(np.flatnonzero(~np.isfinite(gap))[0]) + 1
-                raise InputError(
-                    f"`logit_1` and `logit_2` of {capture.model_name} must be finite, got another value in row {row}. "
-                    "Mend the capture."
-                )
-            found.append(gap)
-        return np.stack(found)
+        """Logit gaps of all models, (M, n), float64; InputError where one is not a finite number of at least 0."""
+        return np.stack([logit_gaps(capture, *capture.read(TOP_TWO).values()) for capture in self.captures])
+
+
+def logit_gaps(capture: Capture, logit_1: np.ndarray, logit_2: np.ndarray, *, before: int = 0) -> np.ndarray:
+    """Logit gaps of consecutive rows, float64; InputError where logits are not finite and descending.
+
+    `before` is the number of the capture's rows ahead of these.
+    """
+    first, second = logit_1.astype(np.float64), logit_2.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        gap: np.ndarray = first - second
+    wrong = np.flatnonzero(~(np.isfinite(gap) & (gap >= 0)))
+    if wrong.size:
+        row = int(wrong[0])
+        raise InputError(
+            f"`logit_1` and `logit_2` of {capture.model_name} must be finite and descending, got {first[row]} and "
+            f"{second[row]} in row {before + row + 1}. Mend the capture."
+        )
+    return gap
 
 
 def capture_identity(capture: Capture) -> str:
@@ -77,6 +111,14 @@ def capture_identity(capture: Capture) -> str:
     return content_key({"parts": parts, "model": capture.model_name, "corpus": named})
 
 
+def _is_same_model(first: Capture, second: Capture) -> bool:
+    weights = [capture.manifest["model"].get("weights_sha256") for capture in (first, second)]
+    if all(weights):
+        return bool(weights[0] == weights[1])
+    rows = [[part["sha256"] for part in capture.manifest["parts"]] for capture in (first, second)]
+    return rows[0] == rows[1]
+
+
 def resolve_pair(config: AnalysisStageConfig) -> PairInputs:
     """The captures a stage's settings ask for, captured now where they are not there yet."""
     if config.captures:
@@ -85,16 +127,41 @@ def resolve_pair(config: AnalysisStageConfig) -> PairInputs:
         inputs = _from_submission(config)
     else:
         inputs = _from_models(config)
-    _match_rows(inputs)
-    return inputs
+    check_headers(inputs)
+    return replace(inputs, aligned=_aligned(inputs, config))
+
+
+def _aligned(inputs: PairInputs, config: AnalysisStageConfig) -> AlignedProxy | None:
+    """The embedded proxy of two models that have none; stage `discriminate` asks for no difficulty."""
+    is_wanted = len(inputs.captures) == 2 and inputs.proxy is None and NO_PROXY not in (config.proxy, config.pair.proxy)
+    if not is_wanted or isinstance(config, DiscriminateStageConfig):
+        return None
+    return aligned_proxy(
+        inputs.captures,
+        inputs.texts,
+        runs_dir=Path(config.runs_dir),
+        device=config.capture.device,
+        seed=config.seed,
+        progress=config.progress,
+    )
 
 
 def _from_folders(config: AnalysisStageConfig) -> PairInputs:
-    if len(config.captures) != 2:
-        raise ConfigError(f"`captures` must be two capture folders, got {len(config.captures)}. Name them as [A,B].")
-    first, second = (open_capture(Path(folder).absolute()) for folder in config.captures)
-    proxy = open_capture(Path(config.proxy).absolute()) if config.proxy else None
-    return PairInputs(f"{first.model_name}-{second.model_name}", (first, second), proxy, None, _is_pseudo(first))
+    if len(config.captures) < 2:
+        n = len(config.captures)
+        raise ConfigError(f"`captures` must be two or more capture folders, got {n}. Name them as [A,B].")
+    tested = tuple(open_capture(Path(folder).absolute()) for folder in config.captures)
+    third = _proxy_named(config)
+    proxy = open_capture(Path(third).absolute()) if third else None
+    return PairInputs(_joined(tested), tested, proxy, None, _is_pseudo(tested[0]))
+
+
+def _proxy_named(config: AnalysisStageConfig) -> str | None:
+    return config.proxy if config.proxy != NO_PROXY else None
+
+
+def _joined(tested: Sequence[Capture]) -> str:
+    return "-".join(capture.model_name for capture in tested)
 
 
 def _from_submission(config: AnalysisStageConfig) -> PairInputs:
@@ -104,33 +171,29 @@ def _from_submission(config: AnalysisStageConfig) -> PairInputs:
     if not description["shared_ids"]:
         raise InputError(
             f"`{description['name']}` must have models with one tokenizer, got different ones. "
-            "Submit dumps of two models that share their token ids."
+            "Submit dumps of models that share their token ids."
         )
-    names = sorted(members)
-    third = config.proxy or (names[2] if len(names) > 2 else None)
-    proxy = None
-    if third is not None:
-        proxy = members[third] if third in members else open_capture(Path(third).absolute())
-    pair = (members[names[0]], members[names[1]])
-    return PairInputs(description["name"], pair, proxy, config.pair.lineage, _is_pseudo(pair[0]))
+    proxy, third = None, _proxy_named(config)
+    if third:
+        proxy = members.pop(third) if third in members else open_capture(Path(third).absolute())
+    if len(members) < 2:
+        raise ConfigError(
+            f"`proxy` must leave two models of `{description['name']}` to test, got {config.proxy!r}. "
+            "Name a capture folder or submit a third model."
+        )
+    tested = tuple(members[name] for name in sorted(members))
+    return PairInputs(description["name"], tested, proxy, config.pair.lineage, _is_pseudo(tested[0]))
 
 
 def _from_models(config: AnalysisStageConfig) -> PairInputs:
     # Late import: capturing needs torch, and an analysis of captures that are there does not.
     from brf_exp.stages.capture import capture
 
-    pair = config.pair
-    for key, value in (("pair.a", pair.a), ("pair.b", pair.b)):
-        if not value:
-            raise ConfigError(f"`{key}` must be a model folder or hub id, got none. Add {key}=PATH.")
-    third = config.proxy or pair.proxy
-    specs = [(pair.a, pair.a_revision), (pair.b, pair.b_revision)]
-    if third:
-        specs.append((third, None if config.proxy else pair.proxy_revision))
+    tested, proxy = _models_of(config)
     made = []
-    for spec, revision in specs:
+    for model in [*tested, *([proxy] if proxy else [])]:
         folder = capture(
-            _model_of(str(spec), revision),
+            model,
             config.corpus,
             config.capture,
             condition=config.condition,
@@ -139,8 +202,21 @@ def _from_models(config: AnalysisStageConfig) -> PairInputs:
             progress=config.progress,
         )
         made.append(open_capture(folder))
-    name = pair.name if pair.name != "hf" else f"{made[0].model_name}-{made[1].model_name}"
-    return PairInputs(name, (made[0], made[1]), made[2] if third else None, pair.lineage, False)
+    captures = tuple(made[: len(tested)])
+    name = config.pair.name if config.pair.name != "hf" else _joined(captures)
+    return PairInputs(name, captures, made[-1] if proxy else None, config.pair.lineage, False)
+
+
+def _models_of(config: AnalysisStageConfig) -> tuple[list[ModelConfig], ModelConfig | None]:
+    """The models to test, and the proxy."""
+    pair = config.pair
+    for key, value in (("pair.a", pair.a), ("pair.b", pair.b)):
+        if not value:
+            raise ConfigError(f"`{key}` must be a model folder or hub id, got none. Add {key}=PATH.")
+    tested = [(pair.a, pair.a_revision), (pair.b, pair.b_revision), *((spec, None) for spec in pair.others)]
+    models = [_model_of(str(spec), revision) for spec, revision in tested]
+    third, revision = (config.proxy, None) if config.proxy else (pair.proxy, pair.proxy_revision)
+    return models, _model_of(third, revision) if third and third != NO_PROXY else None
 
 
 def _model_of(spec: str, revision: str | None) -> ModelConfig:
@@ -154,30 +230,18 @@ def _is_pseudo(capture: Capture) -> bool:
     return bool(capture.manifest.get("pseudo_documents", False))
 
 
-def _match_rows(inputs: PairInputs) -> None:
-    """Row n must be the same (doc_id, position, token_id) in every capture."""
-    first = inputs.captures[0]
-    others = [inputs.captures[1], *([inputs.proxy] if inputs.proxy else [])]
-    for other in others:
+def check_headers(inputs: PairInputs) -> None:
+    """Raise InputError where manifests tell that the captures cannot have the same rows; no row is read."""
+    first, *others = inputs.captures
+    for other in [*others, *([inputs.proxy] if inputs.proxy else [])]:
         _require_same_tokenizer(first, other)
-        if first.documents.doc_ids != other.documents.doc_ids or not np.array_equal(
-            first.documents.offsets, other.documents.offsets
-        ):
+        n_documents = [sum(part["documents"] for part in capture.manifest["parts"]) for capture in (first, other)]
+        if n_documents[0] != n_documents[1] or first.n_rows != other.n_rows:
             raise InputError(
                 f"`{other.model_name}` must have the documents of {first.model_name}, got others "
-                f"({other.n_rows} rows in {len(other.documents.doc_ids)} documents against {first.n_rows} in "
-                f"{len(first.documents.doc_ids)}). Capture both on the same texts."
+                f"({other.n_rows} rows in {n_documents[1]} documents against {first.n_rows} in {n_documents[0]}). "
+                "Capture both on the same texts."
             )
-        shared = [name for name in ("position", "token_id") if name in first.columns and name in other.columns]
-        left, right = first.read(shared), other.read(shared)
-        for name in shared:
-            unequal = np.flatnonzero(left[name] != right[name])
-            if unequal.size:
-                row = int(unequal[0])
-                raise InputError(
-                    f"`{name}` of {other.model_name} must equal that of {first.model_name}, got {right[name][row]} "
-                    f"instead of {left[name][row]} in row {row + 1}. Dump both models on the same tokens."
-                )
 
 
 def _require_same_tokenizer(first: Capture, other: Capture) -> None:

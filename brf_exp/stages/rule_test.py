@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from brf_exp.config import EvaluationConfig, PhaseConfig
-from brf_exp.maths import topk_rules
 from brf_exp.maths.decisions import Gates, RivalEnds, Verdict, discrimination_verdict
 from brf_exp.maths.discrimination import Contrast, contrasts
+from brf_exp.maths.distribution import default_scale, gap_distribution
 from brf_exp.maths.documents import spread
-from brf_exp.maths.phases import MAPS, pooled_median
+from brf_exp.maths.phases import MAPS
+from brf_exp.maths.topk_votes import vote_losses, votes
 from brf_exp.maths.tuning import (
     PairRows,
     RuleSpec,
@@ -53,7 +54,7 @@ class RuleTestResult:
 
 def specs_for(rows: PairRows, phase: PhaseConfig, *, all_maps: bool) -> list[RuleSpec]:
     """The candidate first, then every rival, control and model, and the other maps where asked for."""
-    median = pooled_median(list(rows.gaps))
+    median = default_scale(gap_distribution([row]) for row in rows.gaps)
     specs = [brf_spec("brf", phase.name, phase.scale, role="candidate", default_scale=median)]
     specs += phase_free_specs() + untuned_specs(rows)
     specs += control_specs(phase.name, phase.scale, default_scale=median)
@@ -87,9 +88,9 @@ def score_all(
 
 
 def _vote(rows: PairRows, folds: np.ndarray) -> ScoredRule:
-    ballot = topk_rules.votes(rows.known)
+    ballot = votes(rows.known)
     rates = cross_fitted_hit_rates(ballot.agree, ballot.hit, spread(folds, rows.offsets))
-    losses = topk_rules.vote_losses(rows.known, ballot, hit_rate=rates)
+    losses = vote_losses(rows.known, ballot, hit_rate=rates)
     spec = RuleSpec("majority_vote", "rival", lambda r, p: losses, {})
     per_fold = []
     for fold in np.unique(folds):

@@ -1,6 +1,7 @@
 """Stage `run`: capture, both tests, audit, claims and report for one pair, in one folder."""
 
 import os
+import string
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,10 @@ def _timed(seconds: dict[str, float], name: str, make: Callable[[], Any]) -> Any
 def _results(inputs: PairInputs, folder: Path, stages: list[str]) -> dict[str, Any]:
     """What the run measured, in one place: a verdict per claim and where everything lies."""
     claims = read_json(folder / "claims" / RESULTS)["claims"]
-    members = {"a": inputs.captures[0], "b": inputs.captures[1], "proxy": inputs.proxy}
+    names = [*string.ascii_lowercase, *(f"model{place + 1}" for place in range(26, len(inputs.captures)))]
+    members = dict(zip(names, inputs.captures, strict=False))
+    if inputs.proxy is not None:
+        members["proxy"] = inputs.proxy
     return {
         "schema": RUN_SCHEMA,
         "stage": "run",
@@ -87,7 +91,7 @@ def _results(inputs: PairInputs, folder: Path, stages: list[str]) -> dict[str, A
         "n_positions": inputs.captures[0].n_rows,
         "n_documents": len(inputs.documents.doc_ids),
         "stages": {name: name for name in [*stages, "report"]},
-        "captures": {name: _relative(c.folder, folder) for name, c in members.items() if c is not None},
+        "captures": {name: _relative(c.folder, folder) for name, c in members.items()},
         "verdicts": {claim["id"]: claim["verdict"] for claim in claims},
     }
 

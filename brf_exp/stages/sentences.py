@@ -17,6 +17,15 @@ _COHERENCE = {
     "pseudo-documents": "the rows are one long document cut into blocks, which cannot support the claim",
     "document length": "the documents are too short for their autocorrelation",
     "power": "the data cannot tell a relevant relation from none",
+    "constant gaps": "one model's gaps are all equal, so that it has no phases to relate",
+    "ties at zero": "half of the gaps are exactly 0, so that there is no median gap to scale the phases with",
+    "constant phases": "the phases do not vary within documents, so that there is nothing to relate",
+    "documents of one token": "every document has one token, so that nothing can vary within documents",
+    "identical models": "two of the models are one and the same, which relates their phases trivially",
+    "proxy under test": "the difficulty proxy is one of the models under test, so that it takes away what it measures",
+    "no residuals": "the difficulty proxy determines the gaps, so that nothing is left to relate",
+    "no variation": "all documents show exactly the same relation, so that chance cannot be told from it",
+    "pairs differ": "pairs of models give different verdicts",
 }
 _DISCRIMINATION = {
     "better than every phase-free rule": "Born Rule Fusion predicts better than every phase-free rule and control",
@@ -37,6 +46,13 @@ def scope(pair: str, corpus: str, phase: str) -> str:
 def coherence_sentence(verdict: Verdict, where: str) -> str:
     """One sentence for the Phase Coherence Test."""
     return f"{where}: {_COHERENCE.get(verdict.reason, verdict.reason)} ({verdict.verdict})."
+
+
+def joint_sentence(verdicts: list[Verdict], joint: Verdict, where: str) -> str:
+    """One sentence over all pairs of several models."""
+    counts = {name: sum(found.verdict == name for found in verdicts) for name in ("supported", "falsified")}
+    pairs = f"of {len(verdicts)} pairs of models, {counts['supported']} support and {counts['falsified']} falsify"
+    return f"{where}: {pairs} that phases are related beyond shared difficulty ({joint.verdict})."
 
 
 def discrimination_sentence(verdict: Verdict, where: str) -> str:

@@ -1,5 +1,6 @@
 """Captures on disk: writing part files, opening a folder, reading columns of it."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -77,7 +78,17 @@ class Capture:
     @cached_property
     def _dataset(self) -> ds.Dataset:
         parts = [str(self.folder / part["name"]) for part in self.manifest["parts"]]
-        return ds.dataset(parts, format="parquet")
+        with self._readable():
+            return ds.dataset(parts, format="parquet")
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        """InputError where part files are cut off, overwritten, or of other columns."""
+        try:
+            yield
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+            text = str(error).splitlines()[0].rstrip(".")
+            raise InputError(f"`{self.folder}` must hold whole part files: {text}. Capture or ingest again.") from error
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -109,9 +120,20 @@ class Capture:
                 f"{self.k} logits. Dump these columns as well and ingest the capture again."
             )
 
+    def require_whole(self) -> None:
+        """Raise InputError where the part files do not hold the rows that the manifest counts; no row is read."""
+        with self._readable():
+            found = self._dataset.count_rows()
+        if found != self.n_rows:
+            raise InputError(
+                f"`{self.folder}` must hold the {self.n_rows} rows that its {MANIFEST} counts, got {found}. "
+                "Capture or ingest again."
+            )
+
     def read(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """The named numeric columns, each of shape (n_rows,)."""
-        table = self._dataset.to_table(columns=list(names))
+        with self._readable():
+            table = self._dataset.to_table(columns=list(names))
         return {name: table.column(name).to_numpy() for name in names}
 
     def read_matrix(self, names: Sequence[str]) -> np.ndarray:
@@ -123,23 +145,83 @@ class Capture:
         return self.read_matrix(schema.id_columns(self.k)), self.read_matrix(schema.logit_columns(self.k))
 
     def iter_batches(self, names: Sequence[str], *, n_rows: int) -> Iterator[pa.RecordBatch]:
-        """The named columns in batches of at most `n_rows`, in order."""
-        yield from self._dataset.to_batches(columns=list(names), batch_size=n_rows)
+        """The named columns in batches of at most `n_rows`, in order; one row group at a time is in memory.
+
+        A dataset scanner would read ahead as long as the consumer is slower, up to a gigabyte whatever it is told.
+        """
+        for part in self.manifest["parts"]:
+            with self._readable():
+                yield from self._part_batches(self.folder / part["name"], list(names), n_rows)
+
+    def _part_batches(self, path: Path, names: list[str], n_rows: int) -> Iterator[pa.RecordBatch]:
+        expected = {field.name: field.type for field in self._dataset.schema}
+        found = {field.name: field.type for field in pq.read_schema(path)}
+        if any(found.get(name) != expected[name] for name in names):
+            raise pa.ArrowInvalid(f"{path.name} has not the columns of the first part")
+        # Names of documents as codes: a string per row would cost more than all numbers together.
+        codes = [name for name in names if name == "doc_id"]
+        with pq.ParquetFile(path, read_dictionary=codes, pre_buffer=False) as file:
+            yield from file.iter_batches(batch_size=n_rows, columns=names, use_threads=False)
 
     @cached_property
     def documents(self) -> DocumentIndex:
         """The documents in row order. Rows of a document are contiguous."""
-        column = self._dataset.to_table(columns=["doc_id"]).column("doc_id").combine_chunks()
-        encoded = column.dictionary_encode()
-        if isinstance(encoded, pa.ChunkedArray):
-            encoded = encoded.combine_chunks()
-        codes = encoded.indices.to_numpy()
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(codes)) + 1]) if codes.size else np.empty(0, np.int64)
-        names = encoded.dictionary.to_pylist()
-        doc_ids = tuple(names[codes[start]] for start in starts)
-        if len(set(doc_ids)) != len(doc_ids):
-            raise InputError(f"`{self.folder.name}` must keep the rows of a document together. Sort it by doc_id.")
-        return DocumentIndex(doc_ids, np.append(starts, codes.size).astype(np.int64))
+        index = DocumentCollector(self.folder.name)
+        for batch in self.iter_batches(["doc_id"], n_rows=ROW_GROUP_ROWS):
+            index.add(*document_starts(batch), batch.num_rows)
+        return index.finish()
+
+
+class DocumentCollector:
+    """Builds a DocumentIndex from batches of rows; `name` is what errors call the capture."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._doc_ids: list[str] = []
+        self._starts: list[np.ndarray] = []
+        self._n_rows = 0
+
+    def add(self, starts: np.ndarray, names: list[str], n_rows: int) -> None:
+        """Take a batch in: rows at which the document's name changes (0 among them), and the names there."""
+        goes_on = bool(self._doc_ids) and bool(names) and names[0] == self._doc_ids[-1]
+        self._doc_ids += names[goes_on:]
+        self._starts.append(starts[goes_on:] + self._n_rows)
+        self._n_rows += n_rows
+
+    def finish(self) -> DocumentIndex:
+        """The index; InputError where the rows of a document do not lie together."""
+        if len(set(self._doc_ids)) != len(self._doc_ids):
+            raise InputError(f"`{self._name}` must keep the rows of a document together. Sort it by doc_id.")
+        starts = np.concatenate([*self._starts, [self._n_rows]]).astype(np.int64)
+        return DocumentIndex(tuple(self._doc_ids), starts)
+
+
+def document_starts(batch: pa.RecordBatch) -> tuple[np.ndarray, list[str]]:
+    """Rows of a batch at which the document's name changes, row 0 among them, and the names there."""
+    column = batch.column("doc_id")
+    codes = column.indices.to_numpy()
+    starts = np.flatnonzero(np.append(codes.size > 0, codes[1:] != codes[:-1]))
+    return starts, column.dictionary.take(pa.array(codes[starts])).to_pylist()
+
+
+def lockstep(
+    captures: Sequence[Capture], names: Sequence[Sequence[str]], *, n_rows: int
+) -> Iterator[tuple[pa.RecordBatch, ...]]:
+    """Batches of several captures side by side, with equally many rows each; ends with the shortest capture."""
+    streams = [capture.iter_batches(wanted, n_rows=n_rows) for capture, wanted in zip(captures, names, strict=True)]
+    held: list[pa.RecordBatch | None] = [None] * len(streams)
+    while True:
+        for place, stream in enumerate(streams):
+            current = held[place]
+            while current is None or current.num_rows == 0:
+                current = next(stream, None)
+                if current is None:
+                    return
+            held[place] = current
+        batches = [batch for batch in held if batch is not None]
+        n = min(batch.num_rows for batch in batches)
+        yield tuple(batch.slice(0, n) for batch in batches)
+        held = [batch.slice(n) for batch in batches]
 
 
 def open_capture(folder: Path) -> Capture:

@@ -5,19 +5,11 @@ from pathlib import Path
 
 import pytest
 
-SMALL = (
-    "corpus.max_documents=40",
-    "corpus.max_document_tokens=64",
-    "evaluation.n_resamples=499",
-    "evaluation.n_repairings=199",
-    "evaluation.n_negative_controls=50",
-)
-
 
 @pytest.fixture(scope="module")
-def run_folder(command, tmp_path_factory):
+def run_folder(command, small, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    done = command("run", *SMALL, f"runs_dir={runs}")
+    done = command("run", *small, f"runs_dir={runs}")
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.splitlines()[-1])
 
@@ -63,19 +55,19 @@ def test_the_planted_controls_came_out_as_they_must(run_folder):
         assert controls["twin"]["verdict"] != "supported"
 
 
-def test_running_again_does_nothing_twice(run_folder, command):
+def test_running_again_does_nothing_twice(run_folder, small, command):
     captures = sorted(run_folder.parents[1].glob("captures/*/*/part-*.parquet"))
     before = [path.stat().st_mtime_ns for path in captures]
-    again = command("run", *SMALL, f"runs_dir={run_folder.parents[1]}")
+    again = command("run", *small, f"runs_dir={run_folder.parents[1]}")
     assert Path(again.stdout.splitlines()[-1]) == run_folder
     assert [path.stat().st_mtime_ns for path in captures] == before
     assert len(before) == 3
 
 
-def test_a_sweep_over_phases_captures_nothing_again(run_folder, command):
+def test_a_sweep_over_phases_captures_nothing_again(run_folder, small, command):
     runs = run_folder.parents[1]
     captures = sorted(runs.glob("captures/*/*"))
-    done = command("coherence", "-m", "phase=arctan,tanh", *SMALL, f"runs_dir={runs}")
+    done = command("coherence", "-m", "phase=arctan,tanh", *small, f"runs_dir={runs}")
     assert done.returncode == 0, done.stderr
     assert sorted(runs.glob("captures/*/*")) == captures
     assert len(list(runs.glob("coherence/*/results.json"))) == 2

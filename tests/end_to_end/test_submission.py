@@ -39,10 +39,10 @@ def discrimination(ingested, results):
 def test_circular_statistics_equal_the_full_vocabulary_ones(coherence, expected):
     found = coherence["phases"]["arctan"]
     assert coherence["n_positions"] == expected["n"]
-    assert found["resultant_length"] == pytest.approx(expected["Rbar"], abs=1e-6)
-    assert found["mean_direction_rad"] == pytest.approx(expected["mean_direction"], abs=1e-6)
-    assert found["rayleigh_z"] == pytest.approx(expected["z"], rel=1e-6)
-    assert found["resultant_length_independent"] == pytest.approx(expected["Rbar_if_independent"], abs=1e-6)
+    assert found["resultant_length"] == pytest.approx(expected["Rbar"], rel=1e-12)
+    assert found["mean_direction_rad"] == pytest.approx(expected["mean_direction"], rel=1e-12)
+    assert found["rayleigh_z"] == pytest.approx(expected["z"], rel=1e-12)
+    assert found["resultant_length_independent"] == pytest.approx(expected["Rbar_if_independent"], rel=1e-12)
 
 
 def test_without_a_third_model_nothing_is_supported(coherence):

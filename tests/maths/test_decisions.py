@@ -11,6 +11,8 @@ from brf_exp.maths.decisions import (
     Verdict,
     coherence_verdict,
     discrimination_verdict,
+    joint_verdict,
+    undecided,
 )
 
 OPEN = Gates(n_documents=20, min_documents=20)
@@ -102,6 +104,46 @@ CASES = [
 @pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_coherence_verdict(changes: dict[str, object], expected: Verdict) -> None:
     assert coherence_verdict(OPEN, replace(FOUND, **changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("gates", "reason"),
+    [
+        (OPEN, "constant phases"),
+        (replace(OPEN, n_documents=1), "documents"),
+        (replace(OPEN, failed="identical models"), "identical models"),
+        (replace(OPEN, controls="failed"), "controls"),
+    ],
+)
+def test_a_test_that_does_not_exist_is_undecided_for_the_first_reason(gates: Gates, reason: str) -> None:
+    assert undecided(gates, "constant phases") == Verdict("inconclusive", reason)
+
+
+JOINT = [
+    ("one pair", [SUPPORTED], SUPPORTED),
+    ("all alike", [SUPPORTED, SUPPORTED, SUPPORTED], SUPPORTED),
+    ("falsified for the same reason", [DIFFICULTY, DIFFICULTY], DIFFICULTY),
+    (
+        "falsified for two reasons",
+        [DIFFICULTY, NO_COHERENCE, DIFFICULTY],
+        Verdict("falsified", "no coherence; shared difficulty"),
+    ),
+    ("inconclusive for two reasons", [POWER, RELIABILITY], Verdict("inconclusive", "power; proxy reliability")),
+    ("one of three differs", [SUPPORTED, SUPPORTED, POWER], Verdict("inconclusive", "pairs differ")),
+    ("supported and falsified", [SUPPORTED, NO_COHERENCE], Verdict("inconclusive", "pairs differ")),
+]
+
+
+@pytest.mark.parametrize(("verdicts", "expected"), [case[1:] for case in JOINT], ids=[case[0] for case in JOINT])
+def test_joint_verdict(verdicts: list[Verdict], expected: Verdict) -> None:
+    assert joint_verdict(OPEN, verdicts) == expected
+    # The order of the pairs makes no difference.
+    assert joint_verdict(OPEN, verdicts[::-1]) == expected
+
+
+def test_a_gate_explains_why_pairs_differ() -> None:
+    blocked = replace(OPEN, controls="failed")
+    assert joint_verdict(blocked, [SUPPORTED, POWER]) == Verdict("inconclusive", "controls")
 
 
 def _ends(name: str, upper: float, lower: float, upper_middle: float, lower_middle: float) -> RivalEnds:

@@ -4,7 +4,8 @@ import pytest
 from brf_exp.maths.discrimination import Contrast, below_minimum, contrasts
 from brf_exp.maths.documents import document_sums
 from brf_exp.maths.resampling import minimum_detectable_effect, ratio_estimate
-from brf_exp.maths.topk_rules import RuleLosses, coherent_losses, difference_bounds, linear_losses, power_mean_losses
+from brf_exp.maths.topk_bounds import difference_bounds
+from brf_exp.maths.topk_rules import RuleLosses, coherent_losses, linear_losses, power_mean_losses
 from brf_exp.maths.tuning import PairRows, RuleSpec, ScoredRule
 
 

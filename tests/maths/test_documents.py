@@ -2,6 +2,8 @@ import hashlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from brf_exp.maths import documents
 
@@ -33,8 +35,12 @@ def test_offsets_and_positions() -> None:
 
 def test_autocorrelation_by_hand_does_not_cross_documents() -> None:
     # Centred: (-1, 0, 1) and (2, -2): products 0, 0 | -4; squares 1 + 0 + 1 + 4 + 4.
-    assert documents.autocorrelation(np.array([1.0, 2, 3, 6, 2]), np.array([0, 3, 5])) == pytest.approx(-0.4)
-    assert documents.autocorrelation(np.ones(5), np.array([0, 3, 5])) == 0.0
+    values, offsets = np.array([1.0, 2, 3, 6, 2]), np.array([0, 3, 5])
+    assert documents.autocorrelation([(values, offsets)]) == pytest.approx(-0.4)
+    assert documents.autocorrelation([(np.ones(5), offsets)]) == 0.0
+    # Documents that come one by one are pooled.
+    pieces = [(values[:3], np.array([0, 3])), (values[3:], np.array([0, 2]))]
+    assert documents.autocorrelation(iter(pieces)) == pytest.approx(-0.4)
 
 
 def test_autocorrelation_recovers_ar1() -> None:
@@ -43,7 +49,21 @@ def test_autocorrelation_recovers_ar1() -> None:
     x[:, 0] = rng.normal(size=50)
     for t in range(1, 400):
         x[:, t] = 0.7 * x[:, t - 1] + np.sqrt(1 - 0.49) * rng.normal(size=50)
-    assert documents.autocorrelation(x.ravel(), np.arange(0, 20001, 400)) == pytest.approx(0.7, abs=0.02)
+    assert documents.autocorrelation([(x.ravel(), np.arange(0, 20001, 400))]) == pytest.approx(0.7, abs=0.02)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=30), st.integers(1, 80))
+def test_chunks_are_whole_documents_in_order_and_of_bounded_size(lengths: list[int], n_rows: int) -> None:
+    offsets = documents.offsets_from_lengths(np.array(lengths))
+    chunks = list(documents.document_chunks(offsets, n_rows))
+    assert [d for chunk in chunks for d in range(chunk.start, chunk.stop)] == list(range(len(lengths)))
+    sizes = [int(offsets[chunk.stop] - offsets[chunk.start]) for chunk in chunks]
+    for chunk, size in zip(chunks, sizes, strict=True):
+        assert size <= n_rows or chunk.stop == chunk.start + 1
+    # Greedy: no chunk could have taken the next document as well.
+    for chunk, size in zip(chunks[:-1], sizes[:-1], strict=True):
+        assert size + lengths[chunk.stop] > n_rows
 
 
 def test_folds_are_the_stated_hash() -> None:

@@ -1,21 +1,15 @@
 import numpy as np
 import pytest
 
-from brf_exp.maths.phases import (
-    PARAMETRIC_MAPS,
-    PhaseTable,
-    circular_shift,
-    normal_scores,
-    phases,
-    pooled_median,
-    tie_fraction,
-)
+from brf_exp.maths.distribution import gap_distribution
+from brf_exp.maths.phases import MAPS, PARAMETRIC_MAPS, PhaseTable, Phasors, circular_shift, phases
 
 GAPS = np.array([0.0, 0.5, 1.0, 2.0, 7.0, 40.0])
+TABLE = PhaseTable(np.array([0.5, 1.0, 3.0]), np.array([1.0, -1.0, 2.0]))
 
 
 def _phases(name: str, gaps: np.ndarray = GAPS, scale: float | None = 2.0, **options: object) -> np.ndarray:
-    return phases(name, gaps, scale=scale, rng=np.random.default_rng(0), **options)
+    return phases(name, gaps, scale=scale, **options)
 
 
 @pytest.mark.parametrize(
@@ -50,16 +44,18 @@ def test_tanh_at_two_is_the_top_two_share() -> None:
     np.testing.assert_allclose(_phases("tanh", gap), np.pi * (2 * share - 1))
 
 
-def test_quantile_is_uniform_by_construction() -> None:
+def test_quantile_is_the_ranks_once_round_the_circle() -> None:
+    ranks = np.array([0.5, 0.01, 0.25, 0.99])
+    np.testing.assert_allclose(_phases("quantile", GAPS[:4], ranks=ranks), 2 * np.pi * ranks)
     gaps = np.random.default_rng(2).gamma(1, 1, 100)
-    found = _phases("quantile", gaps, scale=None)
+    middle = gap_distribution([gaps]).middle_ranks(gaps)
+    found = _phases("quantile", gaps, scale=None, ranks=middle)
     np.testing.assert_allclose(np.sort(found), 2 * np.pi * (np.arange(100) + 0.5) / 100)
     assert (np.argsort(found) == np.argsort(gaps)).all()
 
 
 def test_table_interpolates_and_is_constant_beyond_its_ends() -> None:
-    table = PhaseTable(np.array([0.5, 1.0, 3.0]), np.array([1.0, -1.0, 2.0]))
-    found = _phases("table", np.array([0.0, 0.5, 0.75, 2.0, 9.0]), scale=None, table=table)
+    found = _phases("table", np.array([0.0, 0.5, 0.75, 2.0, 9.0]), scale=None, table=TABLE)
     np.testing.assert_allclose(found, [1.0, 1.0, 0.0, 0.5, 2.0])
 
 
@@ -85,30 +81,49 @@ def test_scale_must_be_positive(name: str, scale: float | None) -> None:
         _phases(name, scale=scale)
 
 
-def test_unknown_map_and_missing_table() -> None:
+def test_unknown_map_and_missing_table_or_ranks() -> None:
     with pytest.raises(
         ValueError, match="^`phase` must be one of arctan, exponential, linear, quantile, table, tanh, got 'sine'$"
     ):
         _phases("sine")
     with pytest.raises(ValueError, match="^phase map `table` needs a table$"):
         _phases("table")
+    with pytest.raises(ValueError, match="^phase map `quantile` needs the gaps' ranks$"):
+        _phases("quantile")
 
 
-def test_pooled_median() -> None:
-    assert pooled_median([np.array([1.0, 9.0]), np.array([2.0])]) == 2.0
-    with pytest.raises(ValueError, match=r"^the pooled median gap must be above 0 to serve as the scale, got 0.0$"):
-        pooled_median([np.array([0.0, 0.0, 3.0])])
+def _many_gaps() -> np.ndarray:
+    """Gaps of every size, exact zeros and powers of two among them."""
+    rng = np.random.default_rng(5)
+    return np.concatenate([[0.0, 5e-324, 1e-300, 1e-9, 2.0, 1e9], np.exp(rng.uniform(-20, 20, 5000))])
 
 
-def test_tie_fraction_counts_every_tied_position() -> None:
-    assert tie_fraction(np.array([1.0, 2.0, 2.0, 3.0, 3.0, 3.0])) == pytest.approx(5 / 6)
-    assert tie_fraction(np.arange(4.0)) == 0.0
+@pytest.mark.parametrize("scale", [1e-3, 0.7, 1.0, 250.0])
+@pytest.mark.parametrize("name", [*MAPS, "table"])
+def test_phasors_are_the_exponentials_of_the_phases(name: str, scale: float) -> None:
+    """Also the arctan map's, which are worked out without sine and cosine."""
+    values = _many_gaps()
+    if name == "quantile":
+        values = gap_distribution([values]).uniform_ranks(values, np.random.default_rng(6))
+    phi = phases(name, values, scale=scale, table=TABLE, ranks=values)
+    found = Phasors(name, values, scale, TABLE)[:]
+    assert found.dtype == np.complex128
+    np.testing.assert_allclose(found, np.exp(1j * phi), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(np.abs(found), 1, rtol=0, atol=1e-14)
 
 
-def test_normal_scores_are_standard_normal() -> None:
-    found = normal_scores(np.random.default_rng(3).gamma(1, 1, 5000), np.random.default_rng(0))
-    assert found.mean() == pytest.approx(0, abs=1e-9)
-    assert found.std() == pytest.approx(1, abs=0.01)
+@pytest.mark.parametrize("name", [*MAPS, "table"])
+@pytest.mark.parametrize("rows", [slice(0, 0), slice(3, 4), slice(7, 40), slice(30, None), slice(None, None, 3)])
+def test_phasors_are_sliced_like_arrays(name: str, rows: slice) -> None:
+    phasors = Phasors(name, np.random.default_rng(7).uniform(0.01, 0.99, 50), 0.6, TABLE)
+    np.testing.assert_array_equal(phasors[rows], phasors[:][rows])
+
+
+@pytest.mark.parametrize("scale", [None, 0.0, -1.0])
+@pytest.mark.parametrize("name", list(PARAMETRIC_MAPS))
+def test_phasors_need_a_scale(name: str, scale: float | None) -> None:
+    with pytest.raises(ValueError, match=f"^`scale` must be above 0, got {scale!r}$"):
+        Phasors(name, GAPS, scale)[:]
 
 
 def test_shifts_are_uniform_with_zero_and_every_shift_reached() -> None:
@@ -118,20 +133,8 @@ def test_shifts_are_uniform_with_zero_and_every_shift_reached() -> None:
     assert counts.min() > 200 and counts.sum() == 1000
 
 
-def test_seeds() -> None:
-    tied = np.zeros(50)
+def test_seed() -> None:
     offsets = np.array([0, 20, 50])
-
-    def draws(seed: int) -> list[np.ndarray]:
-        def rng() -> np.random.Generator:
-            return np.random.default_rng(seed)
-
-        return [
-            phases("quantile", tied, scale=None, rng=rng()),
-            normal_scores(tied, rng()),
-            circular_shift(np.arange(50.0), offsets, rng()),
-        ]
-
-    for same, again, other in zip(draws(1), draws(1), draws(2), strict=True):
-        np.testing.assert_array_equal(same, again)
-        assert (same != other).any()
+    same, again, other = (circular_shift(np.arange(50.0), offsets, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(same, again)
+    assert (same != other).any()

@@ -1,15 +1,19 @@
 import numpy as np
 import pytest
+from scipy import stats
 
+from brf_exp.maths import resampling
 from brf_exp.maths.resampling import (
-    CHUNK_REPLICATES,
     bootstrap_t,
     coefficient_of_variation,
     holm,
+    minimum_detectable_effect,
     ratio_estimate,
     ratio_test,
+    replicate_chunks,
     sign_flip_pvalues,
 )
+from brf_exp.maths.undefined import UndefinedStatisticError
 
 
 def _documents(n_documents: int = 10, n_ratios: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -28,16 +32,18 @@ def test_ratio_weighs_documents_by_length() -> None:
 def test_one_document_is_refused() -> None:
     message = "^at least 2 documents are needed, got 1$"
     one = np.array([[3.0]]), np.array([4])
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UndefinedStatisticError, match=message) as caught:
         ratio_estimate(*one)
-    with pytest.raises(ValueError, match=message):
+    assert caught.value.reason == "documents"
+    with pytest.raises(UndefinedStatisticError, match=message):
         bootstrap_t(*one, n_resamples=9, rng=np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 0.1, 1 / 3])
 @pytest.mark.parametrize("lengths", [[3, 3, 3], [3, 5, 7], [1, 2, 60]])
 def test_documents_without_spread_are_refused(value: float, lengths: list[int]) -> None:
-    with pytest.raises(ValueError, match="^all documents have the same value: the standard error is 0$"):
+    message = "^all documents have the same value: the standard error is 0$"
+    with pytest.raises(UndefinedStatisticError, match=message) as caught:
         ratio_test(
             value * np.array(lengths),
             np.array(lengths),
@@ -45,6 +51,7 @@ def test_documents_without_spread_are_refused(value: float, lengths: list[int]) 
             n_resamples=99,
             rng=np.random.default_rng(0),
         )
+    assert caught.value.reason == "no variation"
 
 
 def test_method_follows_the_lengths() -> None:
@@ -82,14 +89,31 @@ def test_identical_rules_are_not_different() -> None:
     assert estimate.mean[1] == estimate.standard_error[1] == 0.0
 
 
-def test_chunks_change_nothing_but_memory() -> None:
+@pytest.mark.parametrize("n_documents", [2, 2000, 2100, 100_000, 2**22, 2**23])
+@pytest.mark.parametrize("n_resamples", [1, 1999, 2000, 2017, 9999])
+def test_replicates_are_drawn_in_chunks_of_bounded_memory(n_documents: int, n_resamples: int) -> None:
+    chunks = replicate_chunks(n_resamples, n_documents)
+    assert sum(chunks) == n_resamples and min(chunks) >= 1
+    assert max(chunks) * n_documents <= max(2**22, n_documents) and max(chunks) <= 2000
+
+
+def test_chunks_change_nothing_but_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same draws, cut after every 7 replicates."""
     sums, lengths = _documents(4, 2)
-    n = CHUNK_REPLICATES + 17
-    replicates, _ = bootstrap_t(sums, lengths, n_resamples=n, rng=np.random.default_rng(3))
-    assert replicates.shape == (n, 2)
-    assert np.isfinite(replicates).all()
-    plain, adjusted = sign_flip_pvalues(sums, lengths, n_resamples=n, rng=np.random.default_rng(3))
-    assert (plain >= 1 / (n + 1)).all() and (adjusted >= plain).all()
+
+    def draws() -> list[np.ndarray]:
+        return [
+            bootstrap_t(sums, lengths, n_resamples=100, rng=np.random.default_rng(3))[0],
+            *sign_flip_pvalues(sums, lengths, n_resamples=100, rng=np.random.default_rng(3)),
+        ]
+
+    whole = draws()
+    monkeypatch.setattr(resampling, "CHUNK_CELLS", 7 * 4)
+    assert resampling.replicate_chunks(100, 4) == [7] * 14 + [2]
+    for found, expected in zip(draws(), whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert whole[0].shape == (100, 2)
+    assert (whole[2] >= whole[1]).all()
 
 
 def test_seeds() -> None:
@@ -106,3 +130,11 @@ def test_holm_by_hand() -> None:
     # Sorted .01, .02, .04 times 3, 2, 1: .03, .04, .04.
     np.testing.assert_allclose(holm(np.array([0.04, 0.01, 0.02])), [0.04, 0.03, 0.04])
     np.testing.assert_allclose(holm(np.array([0.5, 0.6])), [1.0, 1.0])
+
+
+def test_minimum_detectable_effect_is_found_with_its_power() -> None:
+    """4000 samples of 25 documents whose true mean is the effect."""
+    effect = minimum_detectable_effect(1 / np.sqrt(25), 24, power=0.8)
+    samples = np.random.default_rng(5).normal(effect, 1, (4000, 25))
+    rejected = stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05
+    assert rejected.mean() == pytest.approx(0.8, abs=0.025)

@@ -3,9 +3,10 @@ import pytest
 from scipy import stats
 
 from brf_exp.maths import worlds
+from brf_exp.maths.distribution import gap_distribution
 from brf_exp.maths.documents import autocorrelation
 from brf_exp.maths.fusion import fuse
-from brf_exp.maths.phases import normal_scores, phases
+from brf_exp.maths.phases import phases
 from brf_exp.maths.worlds import GapWorld, TokenWorld, WorldShape, gap_world, token_world, world_shape
 
 N = worlds.N_DOCUMENTS * worlds.N_POSITIONS
@@ -14,7 +15,7 @@ N = worlds.N_DOCUMENTS * worlds.N_POSITIONS
 @pytest.fixture(scope="module")
 def shape() -> WorldShape:
     rng = np.random.default_rng(1)
-    return world_shape(np.stack([rng.gamma(1.2, 1.5, 20_000), rng.gamma(1.0, 2.5, 20_000)]), 0.4)
+    return world_shape([gap_distribution([rng.gamma(k, s, 20_000)]) for k, s in ((1.2, 1.5), (1.0, 2.5))], 0.4)
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +33,18 @@ def _world(shape: WorldShape, planted: bool, seed: int = 3) -> GapWorld:
 
 
 def _scores(row: np.ndarray) -> np.ndarray:
-    return normal_scores(row, np.random.default_rng(0))
+    return gap_distribution([row]).normal_scores(row, np.random.default_rng(0))
 
 
 def test_shape_is_the_pairs_quantiles() -> None:
-    gaps = np.stack([np.linspace(0, 1, 5001), np.linspace(2, 4, 5001)])
-    shape = world_shape(gaps, 1.5)
-    np.testing.assert_allclose(shape.gap_quantiles[0], worlds.QUANTILES, atol=1e-9)
+    # Gaps in the middles of equal steps: their quantiles are the probabilities themselves.
+    middles = (np.arange(5000) + 0.5) / 5000
+    gaps = np.stack([middles, 2 + 2 * middles])
+    distributions = [gap_distribution([row]) for row in gaps]
+    shape = world_shape(distributions, 1.5)
+    np.testing.assert_allclose(shape.gap_quantiles, [worlds.QUANTILES, 2 + 2 * worlds.QUANTILES], atol=1e-9)
     assert shape.autocorrelation == 0.9
-    assert world_shape(gaps, -0.3).autocorrelation == 0.0
+    assert world_shape(distributions, -0.3).autocorrelation == 0.0
     assert shape.scale == pytest.approx(np.median(gaps), abs=0.01)
 
 
@@ -52,7 +56,7 @@ def test_gap_world_has_the_pairs_marginals_and_autocorrelation(shape: WorldShape
     for row, quantiles in zip(world.gaps, shape.gap_quantiles, strict=True):
         expected = np.interp(levels, worlds.QUANTILES, quantiles)
         np.testing.assert_allclose(np.quantile(row, levels), expected, rtol=0.08)
-        assert autocorrelation(_scores(row), world.offsets) == pytest.approx(0.4, abs=0.03)
+        assert autocorrelation([(_scores(row), world.offsets)]) == pytest.approx(0.4, abs=0.03)
 
 
 def test_gap_world_shares_difficulty_and_the_planted_one_more(shape: WorldShape) -> None:
@@ -87,7 +91,7 @@ def test_token_world_is_made_of_distributions(planted: TokenWorld) -> None:
 
 def test_the_planted_gain_is_reached_and_measured_right(planted: TokenWorld, shape: WorldShape) -> None:
     assert planted.expected_gain_nats >= 0.02
-    phi = np.stack([phases("arctan", row, scale=shape.scale, rng=np.random.default_rng(0)) for row in planted.gaps])
+    phi = np.stack([phases("arctan", row, scale=shape.scale) for row in planted.gaps])
     rows = np.arange(N)
     born = fuse("brf", planted.log_p, phases_rad=phi).p[rows, planted.targets]
     constants = [
@@ -103,7 +107,7 @@ def test_the_planted_gain_is_reached_and_measured_right(planted: TokenWorld, sha
 
 def test_the_planted_truth_is_born(planted: TokenWorld, shape: WorldShape) -> None:
     """Randomised ranks of the realised tokens are uniform under Born Rule Fusion, and not under the linear pool."""
-    phi = np.stack([phases("arctan", row, scale=shape.scale, rng=np.random.default_rng(0)) for row in planted.gaps])
+    phi = np.stack([phases("arctan", row, scale=shape.scale) for row in planted.gaps])
     level = np.random.default_rng(5).random(N)
 
     def ranks(p: np.ndarray) -> np.ndarray:
@@ -117,7 +121,7 @@ def test_the_planted_truth_is_born(planted: TokenWorld, shape: WorldShape) -> No
 def test_the_twin_has_nothing_to_gain(twin: TokenWorld, planted: TokenWorld, shape: WorldShape) -> None:
     assert twin.expected_gain_nats == 0.0
     np.testing.assert_array_equal(twin.gaps, planted.gaps)
-    phi = np.stack([phases("arctan", row, scale=shape.scale, rng=np.random.default_rng(0)) for row in twin.gaps])
+    phi = np.stack([phases("arctan", row, scale=shape.scale) for row in twin.gaps])
     rows = np.arange(N)
     losses = [
         -np.log(p[rows, twin.targets]).mean()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brf_exp.maths import fusion, topk_rules
+from brf_exp.maths import fusion, topk_rules, topk_votes
 
 TOLERANCE = 1e-9
 ORDERS = (-1.0, 0.0, 0.25, 0.5, 0.75, 1.0, 2.0)
@@ -94,8 +94,8 @@ def test_vote_gated_forecast(full, truncate, slow) -> None:
     rates = np.random.default_rng(22).uniform(0.2, 0.9, targets.size)
     expected = _slow_losses(full, slow.vote, {"hit_rate": rates})
     known = truncate(*full, (9, 9))
-    ballot = topk_rules.votes(known)
-    _assert_point(topk_rules.vote_losses(known, ballot, hit_rate=rates), expected)
+    ballot = topk_votes.votes(known)
+    _assert_point(topk_votes.vote_losses(known, ballot, hit_rate=rates), expected)
     tops = [np.argmax(model, axis=1) for model in log_p]
     np.testing.assert_array_equal(ballot.agree, tops[0] == tops[1])
     assert ballot.hit.any() and not ballot.hit.all() and ballot.agree.any() and not ballot.agree.all()

@@ -8,6 +8,8 @@ from brf_exp.report import draw, load_run
 from brf_exp.report.gallery import FIGURES
 from brf_exp.report.style import GREEN, MUTED, ORANGE
 
+OF_MORE_MODELS = ("pair_forest", "kuramoto_order")
+
 
 def test_the_area_of_a_sector_is_its_share():
     differences = np.concatenate([np.zeros(40), np.full(10, np.pi / 2), [2 * np.pi - 0.01]])
@@ -32,15 +34,16 @@ def test_the_legend_names_both_lengths():
 def test_the_null_shows_every_draw_and_the_observed_value():
     draws = np.linspace(-0.02, 0.02, 99)
     panel = coherence.NullPanel("All", draws, 0.1, (0.08, 0.12), 0.03)
-    axes = coherence.repairing_null([panel, panel]).axes
+    axes = coherence.repairing_null([panel, panel], level=0.983).axes
     assert len(axes) == 2
     assert sum(bar.get_height() for bar in axes[0].patches) == 99
     assert [0.1] in [line.get_xdata() for line in axes[0].lines if len(line.get_xdata()) == 1]
+    assert "98.3 % interval" in axes[0].get_legend_handles_labels()[1]
 
 
 def test_maps_show_residuals_where_there_are_some():
     rows = [coherence.MapRow("one", 0.1, (0.0, 0.2), 0.01, (-0.1, 0.1)), coherence.MapRow("two", 0.3, (0.2, 0.4))]
-    figure = coherence.map_intervals(rows, delta=0.05)
+    figure = coherence.map_intervals(rows, delta=0.05, level=0.95)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["one (decides)", "two"]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["too small to matter (δ = 0.05)", "plain", "beyond shared difficulty"]
@@ -49,7 +52,7 @@ def test_maps_show_residuals_where_there_are_some():
 def test_an_impossible_correlation_does_not_set_the_scale():
     reliability = np.array([0.5, 0.6, 0.8, 1.0])
     value = np.array([np.nan, -1.7, 0.0, 0.2])
-    axes = coherence.reliability_curve(reliability, value, value - 0.05, value + 0.05).axes[0]
+    axes = coherence.reliability_curve(reliability, value, value - 0.05, value + 0.05, level=0.95).axes[0]
     low, high = axes.get_ylim()
     assert -0.3 < low < -0.05
     assert 0.25 < high < 0.5
@@ -112,14 +115,49 @@ def test_rates_are_labelled_in_per_cent():
     assert axes.yaxis_inverted()
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [name for name in FIGURES if name not in OF_MORE_MODELS])
 def test_a_whole_run_has_every_figure(whole_run, name):
     assert draw(load_run(whole_run), name).axes
 
 
+def test_figures_of_pairs_need_more_than_two_models(whole_run, make_three):
+    two, three = load_run(whole_run), load_run(make_three(stages=("coherence",)))
+    assert [bool(draw(run, name)) for run in (two, three) for name in OF_MORE_MODELS] == [False, False, True, True]
+
+
 def test_what_was_not_measured_is_not_drawn(make_run):
     run = load_run(make_run(stages=("coherence",), proxy=False))
+    drawn = "phase_rose repairing_null map_intervals specification_curve power_curve"
+    assert [name for name in FIGURES if draw(run, name)] == drawn.split()
+
+
+def test_a_test_that_does_not_exist_is_not_drawn(make_undefined):
+    run = load_run(make_undefined("constant gaps", stages=("coherence",)))
+    assert [name for name in FIGURES if draw(run, name)] == []
+
+
+def test_results_without_the_later_keys_are_drawn(make_run):
+    run = load_run(make_run(stages=("coherence",), proxy=False))
+    for name in ("specification", "planning", "secondary", "confidence_level", "alpha", "aligned_share"):
+        del run.coherence[name]
     assert [name for name in FIGURES if draw(run, name)] == ["phase_rose", "repairing_null", "map_intervals"]
+
+
+def test_one_undefined_map_is_named_beside_the_others(make_run, undefine_map):
+    run = load_run(make_run(stages=("coherence",)))
+    undefine_map(run.coherence["phases"]["quantile"], "ties at zero")
+    axes = draw(run, "map_intervals").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["not defined: ties at zero"]
+    assert axes.texts[0].get_position()[1] == 1
+    heights = {float(line.get_ydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1}
+    assert heights == {-0.15, 0.15}
+
+
+def test_a_pair_without_a_test_keeps_its_place_and_its_reason(make_three):
+    axes = draw(load_run(make_three("constant gaps", stages=("coherence",))), "pair_forest").axes[0]
+    assert [text.get_text().split("\n")[1] for text in axes.texts] == ["constant gaps", "reason 1", "reason 2"]
+    heights = {float(line.get_ydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1}
+    assert heights == {0.87, 1.13, 1.87, 2.13}
 
 
 def test_an_unknown_figure_is_a_key_error(whole_run):

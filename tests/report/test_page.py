@@ -1,5 +1,6 @@
 import re
 from collections import Counter
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -59,7 +60,7 @@ def whole_page(whole_run, tmp_path_factory):
 
 def test_the_page_is_whole_and_refers_to_nothing_outside(whole_page):
     reader = read(whole_page)
-    assert reader.tags["svg"] == 8
+    assert reader.tags["svg"] == 10
     assert not reader.tags["script"]
     assert reader.links
     assert all(link.startswith("#") for link in reader.links)
@@ -153,3 +154,101 @@ def test_an_undefined_fusion_is_said(make_run):
     read(html)
     assert "undefined at 7" in html
     assert "would be found with 80 % power; 0.005" not in html
+
+
+def rows_of(html):
+    """Every row of every table, its cells separated by a blank."""
+    rows = re.findall(r"<tr.*?</tr>", html, flags=re.DOTALL)
+    return [" ".join(unescape(re.sub(r"<[^>]+>", " ", row)).split()) for row in rows]
+
+
+def words_of(html):
+    return " ".join("".join(read(html).text).split())
+
+
+@pytest.mark.parametrize("reason", ["constant gaps", "documents of one token", "ties at zero"])
+def test_a_test_that_does_not_exist_says_why(make_undefined, tmp_path, monkeypatch, reason):
+    monkeypatch.setattr("brf_exp.report.write.FORMATS", ("svg",))
+    run = load_run(make_undefined(reason, stages=("coherence",), captures=False))
+    write_report(run, tmp_path / "report")
+    text = words_of((tmp_path / "report" / "report.html").read_text(encoding="utf-8"))
+    assert f"The test does not exist for these data: {reason}. No number is shown in its place." in text
+    assert f"For this pair: {reason} (inconclusive)." in text
+    assert text.count(reason) == 4  # the sentence, the reason, and one row per map
+    assert "It was not measured, because there is no test to repeat." in text
+    assert "Every phase map gives the same verdict" not in text
+    assert not list((tmp_path / "report" / "figures").iterdir())
+
+
+def test_one_undefined_map_has_dashes_and_its_reason(make_run, undefine_map):
+    run = load_run(make_run(stages=("coherence",), captures=False))
+    undefine_map(run.coherence["phases"]["quantile"], "constant phases")
+    html = page(run, figures={}, tables=tables(run))
+    assert "quantile – – – – – – – ? inconclusive constant phases" in rows_of(html)
+    assert "The test does not exist" not in html
+
+
+def test_every_pair_of_three_models_is_told(make_three, tmp_path, monkeypatch):
+    monkeypatch.setattr("brf_exp.report.write.FORMATS", ("svg",))
+    run = load_run(make_three(captures=False))
+    write_report(run, tmp_path / "report")
+    html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    text = words_of(html)
+    assert "org/first, org/second and org/third: does fusing" in text
+    assert "With 3 pairs, each is tested at level 0.0167 and has 98.3 % intervals" in text
+    assert "hold together at 95 %" in text
+    assert "The first pair in detail: org/first and org/second" in text
+    assert "has mean 0.8, against 0.7 under shifts" in text
+    assert "p < 10⁻³⁰⁰ against shifts" in text
+    assert {"pair_forest.svg", "kuramoto_order.svg"} <= {
+        path.name for path in (tmp_path / "report" / "figures").iterdir()
+    }
+    assert "These models, one corpus." in text
+    assert "Rules fuse two models; here these are org/first and org/second." in text
+
+
+def test_an_undefined_first_pair_leaves_the_others(make_three):
+    run = load_run(make_three("constant gaps", stages=("coherence",), captures=False))
+    html = page(run, figures={}, tables=tables(run))
+    assert "The test does not exist for these data: constant gaps." in words_of(html)
+    pairs = [row for row in rows_of(html) if row.startswith("org/") and " and " in row]
+    assert [row.split()[:4] for row in pairs] == [
+        ["org/first", "and", "org/second", "org/third"],
+        ["org/first", "and", "org/third", "org/second"],
+        ["org/second", "and", "org/third", "org/first"],
+    ]
+    assert pairs[0].endswith("– – – – ? inconclusive constant gaps –")
+    assert "✓ supported reason 1" in pairs[1]
+    assert "Kuramoto" not in html
+
+
+def test_what_sample_sizes_it_takes(whole_page):
+    text = " ".join("".join(read(whole_page).text).split())
+    assert "252 tokens in 21 documents leave a standard error of 0.04" in text
+    (row,) = [row for row in rows_of(whole_page) if row.startswith("above 0 ")]
+    assert row == "above 0 0.05 1,512 [1,008, never] 126 0.97 [0.80, 0.99]"
+
+
+def test_secondary_statistics_and_specifications_are_counted(whole_page):
+    text = " ".join("".join(read(whole_page).text).split())
+    assert "Of these, 4 would be falsified." in text
+    assert "all permutations of documents (documents of one length only)" in text
+    assert "Of the gaps, 2 % and 0 % equal another gap of their model." in text.replace("\u00a0", " ")
+
+
+def test_how_the_proxy_was_aligned_and_which_models_are_one_is_said(make_run):
+    run = load_run(make_run(stages=("coherence",), captures=False))
+    run.coherence.update(aligned_share=0.991, identical_models=[["org/first", "org/second"]])
+    text = words_of(page(run, figures={}, tables=tables(run)))
+    assert "org/third (other tokens, matched by characters: 99.1 % of the tokens)" in text.replace("\u00a0", " ")
+    assert "One and the same model: org/first and org/second." in text
+
+
+def test_results_without_the_later_keys_have_a_page(make_run):
+    run = load_run(make_run(captures=False))
+    later = ("specification", "planning", "secondary", "confidence_level", "alpha", "aligned_share", "tie_fractions")
+    for name in (*later, "identical_models", "rank_correlation"):
+        del run.coherence[name]
+    text = words_of(page(run, figures={}, tables=tables(run)))
+    assert "Intervals are 95 %, by document." in text.replace("\u00a0", " ")
+    assert "How many tokens does it take?" not in text

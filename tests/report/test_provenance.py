@@ -20,6 +20,31 @@ def test_a_pair_without_a_name_is_named_by_its_models(make_run):
     assert command[2:5] == ["pair=hf", "pair.a=hub/one", "pair.b=hub/two"]
 
 
+def test_models_without_a_name_for_all_are_named_one_by_one(make_run):
+    run = load_run(make_run(pair="one-two-three", models=("one", "two", "three")))
+    command = shlex.split(provenance.commands(run)[0])
+    assert command[2:6] == ["pair=hf", "pair.a=hub/one", "pair.b=hub/two", "pair.others=[three]"]
+    assert "proxy=none" not in command
+
+
+@pytest.mark.parametrize(("role", "label"), [("c", "model c"), ("model27", "model27"), ("proxy", "difficulty proxy")])
+def test_every_capture_has_its_role(make_run, role, label):
+    run = load_run(make_run())
+    run.captures[role] = run.captures["a"]
+    assert [source.role for source in provenance.sources(run)] == ["model a", "model b", label]
+
+
+def test_a_proxy_that_there_was_not_is_not_found_next_time(make_run):
+    without = load_run(make_run("without", proxy=False))
+    assert "proxy=none" in shlex.split(provenance.commands(without)[0])
+    aligned = load_run(make_run("aligned"))
+    aligned.coherence["aligned_share"] = 0.9
+    undefined = load_run(make_run("undefined", proxy=False))
+    undefined.summary["proxy"] = "org/third"
+    for run in (aligned, undefined):
+        assert "proxy=none" not in provenance.commands(run)[0]
+
+
 def test_a_submission_is_ingested_first(make_run):
     folder = make_run()
     path = folder.parent / f"{folder.name}-captures" / "a" / "capture.json"

@@ -8,7 +8,7 @@ from brf_exp.report.style import FORMATS, THEMED, drawing, encode, inline_svg, p
 
 
 def a_figure(name="arctan"):
-    return map_intervals([MapRow(name, 0.1, (0.05, 0.15)), MapRow("quantile", 0.3, (0.2, 0.4))], delta=0.05)
+    return map_intervals([MapRow(name, 0.1, (0.05, 0.15)), MapRow("quantile", 0.3, (0.2, 0.4))], delta=0.05, level=0.95)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -1,14 +1,16 @@
 import csv
 import io
 
+import pytest
+
 from brf_exp.report import load_run
 from brf_exp.report.tables import Table, tables, to_csv, to_latex
 
 
 def test_a_whole_run_has_every_table(whole_run):
     made = tables(load_run(whole_run))
-    names = "claims phase_maps reliability rules contrasts coherence_curve audit identities"
-    assert list(made) == names.split()
+    names = "claims phase_maps reliability specification harmonics planning rules contrasts coherence_curve audit"
+    assert list(made) == [*names.split(), "identities"]
     assert all(len(row) == len(table.columns) for table in made.values() for row in table.rows)
 
 
@@ -19,6 +21,59 @@ def test_csv_keeps_every_digit(whole_run):
     assert float(rows[0]["share"]) == found["excess"] / (1 - found["resultant_length_independent"])
     assert float(rows[0]["share_low"]) == found["excess_share_interval"][0]
     assert rows[1]["scale_logits"] == ""
+
+
+def test_specifications_keep_their_choices_and_both_shares(whole_run):
+    run = load_run(whole_run)
+    rows = list(csv.DictReader(io.StringIO(to_csv(tables(run)["specification"]))))
+    for row, found in zip(rows, run.coherence["specification"], strict=True):
+        assert (row["map"], row["scale_factor"]) == (found["map"], str(found["scale_factor"] or ""))
+        assert [float(row["share_low"]), float(row["share_high"])] == found["share_interval"]
+        assert [float(row[f"residual_share{end}"]) for end in ("", "_low", "_high")] == [0.01, -0.02, 0.04]
+        assert float(row["pvalue_adjusted"]) == found["pvalue_adjusted"]
+
+
+def test_a_plan_has_one_row_per_question_and_power(whole_run):
+    (row,) = list(csv.DictReader(io.StringIO(to_csv(tables(load_run(whole_run))["planning"]))))
+    assert (row["question"], row["power"], row["tokens"], row["documents"]) == ("find", "0.8", "1512", "126")
+    assert (row["tokens_low"], row["tokens_high"]) == ("1008", "")
+    assert (row["power_at_10000"], row["power_at_10000_low"]) == ("0.97", "0.8")
+
+
+def test_pairs_have_their_own_numbers_and_order_its_bins(make_three):
+    run = load_run(make_three(stages=("coherence",)))
+    run.coherence["pairs"][1]["phases"]["arctan"] |= {"excess": 0.3, "excess_share_interval": [0.4, 0.6]}
+    made = tables(run)
+    rows = list(csv.DictReader(io.StringIO(to_csv(made["pairs"]))))
+    assert [(row["model_a"], row["model_b"], row["proxy"]) for row in rows] == [
+        ("org/first", "org/second", "org/third"),
+        ("org/first", "org/third", "org/second"),
+        ("org/second", "org/third", "org/first"),
+    ]
+    assert [float(row["share"]) for row in rows] == [0.12 / 0.6, 0.3 / 0.6, 0.12 / 0.6]
+    assert (rows[1]["share_low"], rows[1]["share_high"], rows[1]["repairing_pvalue"]) == ("0.4", "0.6", "0.01")
+    assert [float(rows[0][f"residual_share{end}"]) for end in ("", "_low", "_high")] == pytest.approx(
+        [0.01, -0.014 / 0.6, 0.026 / 0.6]
+    )
+    assert [row["verdict"] for row in rows] == ["falsified", "supported", "supported"]
+    assert made["kuramoto"].rows[10] == [0.2, 10.0, 39.0]
+
+
+@pytest.mark.parametrize("reason", ["constant gaps", "identical models"])
+def test_an_undefined_test_leaves_empty_cells_and_its_reason(make_undefined, reason):
+    made = tables(load_run(make_undefined(reason, stages=("coherence",))))
+    assert list(made) == ["phase_maps"]
+    for row in made["phase_maps"].rows:
+        assert row[1:-2] == [None] * (len(row) - 3)
+        assert row[-2:] == ["inconclusive", reason]
+    assert to_latex(made["phase_maps"]).count("inconclusive") == 2
+    assert to_csv(made["phase_maps"]).count(reason) == 2
+
+
+def test_a_pair_without_a_test_has_empty_cells(make_three):
+    made = tables(load_run(make_three("ties at zero", stages=("coherence",))))
+    assert made["pairs"].rows[0][3:] == [*[None] * 8, "inconclusive", "ties at zero", True]
+    assert "kuramoto" not in made
 
 
 def test_rules_are_sorted_by_loss_and_undefined_ones_come_last(make_run):

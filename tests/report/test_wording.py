@@ -20,7 +20,7 @@ def test_numbers(value, text):
     ("value", "log_value", "text"),
     [
         (0.0, -4731.9, "10⁻²⁰⁵⁶"),
-        (0.0, None, "0"),
+        (0.0, None, "< 10⁻³⁰⁰"),
         (0.0123, -4.4, "0.012"),
         (None, None, "–"),
         (4.4e-14, -30.7, "4.4×10⁻¹⁴"),
@@ -72,6 +72,18 @@ def test_parameters_are_values_or_ranges(found, text):
 )
 def test_rule_names(rule, text):
     assert wording.rule_name(rule, ["alpha", "beta"]) == text
+
+
+@pytest.mark.parametrize(
+    ("names", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
+)
+def test_names_in_a_row(names, text):
+    assert wording.listed(names) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "never"), (13003, "13,003")])
+def test_sample_sizes(value, text):
+    assert wording.sample_size(value) == text
 
 
 @pytest.mark.parametrize(

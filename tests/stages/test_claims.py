@@ -1,10 +1,12 @@
 """Every claim's decision rule, case by case, on hand-made results."""
 
 import copy
+from dataclasses import asdict
 
 import pytest
 
 from brf_exp.errors import InputError, MissingInputError
+from brf_exp.maths.power import Pilot, power_at
 from brf_exp.stages import claim_tests as t
 from brf_exp.stages.claims import claims_of
 from brf_exp.stages.ledger import FROZEN, freeze, load_ledger
@@ -19,6 +21,16 @@ def phase_result(error: float = 0.005) -> dict:
         "resultant_length_independent": 0.4,
         "document_test": {"standard_error": error},
     }
+
+
+def plan(error: float = 0.005) -> dict:
+    """A plan as the coherence test makes it, from a standard error of kappa."""
+    pilot = Pilot(error / (1 - 0.4), 20_000, 50)
+    found = [
+        {"question": name, "true_share": share, "at_10000_tokens": asdict(power_at(10_000, effect=share, pilot=pilot))}
+        for name, share in (("find", 0.025), ("find", 0.05), ("support", 0.1), ("falsify", 0.0))
+    ]
+    return {"questions": found}
 
 
 def contrast(difference: float, error: float = 0.001) -> dict:
@@ -47,6 +59,7 @@ def measured() -> t.Measured:
         "n_documents": 50,
         "primary": "arctan",
         "phases": {"arctan": {**phase_result(), "residual": phase_result()}},
+        "planning": plan(),
         "gates": dict(GATES),
     }
     discrimination = {
@@ -125,11 +138,46 @@ def test_the_deciding_rival_is_shown(measured):
     [(0.002, 0.0004, "supported"), (0.002, 0.02, "falsified"), (0.002, 0.00115, "inconclusive")],
 )
 def test_ten_thousand_tokens_need_power_in_both_tests(measured, coherence_error, loss_error, verdict):
-    measured.coherence["phases"]["arctan"]["residual"] = phase_result(coherence_error)
+    measured.coherence["planning"] = plan(coherence_error)
     measured.discrimination["contrasts"]["linear"] = contrast(0.01, loss_error)
     outcome = t.ten_thousand_tokens(measured)
     assert outcome.verdict.verdict == verdict, outcome.evidence
     assert outcome.evidence["documents in 10,000 tokens"] == 25
+
+
+def test_ten_thousand_tokens_quote_the_plan(measured):
+    powers = t.ten_thousand_tokens(measured).evidence
+    planned = measured.coherence["planning"]["questions"][1]["at_10000_tokens"]
+    assert powers["power, coherence"] == list(planned["interval"])
+
+
+@pytest.mark.parametrize(("loss_error", "verdict"), [(0.0004, "inconclusive"), (0.02, "falsified")])
+def test_without_a_plan_the_other_test_can_only_falsify(measured, loss_error, verdict):
+    measured.coherence["planning"] = None
+    measured.discrimination["contrasts"]["linear"] = contrast(0.01, loss_error)
+    outcome = t.ten_thousand_tokens(measured)
+    assert outcome.verdict.verdict == verdict
+    assert "power, coherence" not in outcome.evidence
+
+
+def test_without_any_power_nothing_is_said(measured):
+    measured.coherence["planning"] = None
+    measured.discrimination["contrasts"] = {}
+    outcome = t.ten_thousand_tokens(measured)
+    assert (outcome.verdict.verdict, outcome.evidence) == ("inconclusive", {})
+    assert outcome.sentence == "For p, c, map arctan: no power is known (inconclusive)."
+
+
+def test_a_map_that_is_undefined_leaves_its_claim_open(measured, tmp_path):
+    undefined = dict.fromkeys([*phase_result(), "residual"])
+    reason = {"verdict": "inconclusive", "reason": "ties at zero", "sentence": "For a pair: no.", "robust": True}
+    changes = {"phases": {"arctan": undefined}, "planning": None, "negative_control_rate": None, **reason}
+    measured.coherence.update(changes)
+    claims = {claim["id"]: claim for claim in judged(measured, tmp_path)}
+    found = claims["brf.phase_coherence"]
+    assert (found["verdict"], found["reason"]) == ("inconclusive", "ties at zero")
+    assert found["evidence"]["excess share"] is None
+    assert claims["brf.discrimination"]["verdict"] == "falsified"
 
 
 @pytest.mark.parametrize(
