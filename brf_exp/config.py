@@ -30,6 +30,15 @@ class Dtype(StrEnum):
     FLOAT16 = float16
 
 
+class PhaseScope(StrEnum):
+    """What has a phase of its own. The command line reads the lower-case names."""
+
+    position = "position"
+    token = "token"
+    POSITION = position
+    TOKEN = token
+
+
 @dataclass
 class RecipeConfig:
     """How one embedded tiny model is trained from scratch."""
@@ -124,6 +133,7 @@ class PhaseConfig:
     name: str = "arctan"  # arctan | linear | tanh | exponential | quantile | table
     scale: float | None = None  # in logits; default: the pooled median gap
     table: str | None = None  # CSV of gap,phase for phase=table
+    scope: PhaseScope = PhaseScope.POSITION  # position: a phase per position | token: one per token, from its own gap
 
 
 @dataclass

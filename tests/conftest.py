@@ -160,7 +160,7 @@ def _coherence(pair: str, models: list[str], proxy: bool) -> dict[str, Any]:
     }
 
 
-def _rule(role: str, low: float, high: float, **parameters: float) -> dict[str, Any]:
+def _rule(role: str, low: float, high: float | None, **parameters: float) -> dict[str, Any]:
     folds = {"folds": [parameters, {name: value + 0.1 for name, value in parameters.items()}]} if parameters else {}
     return {"role": role, "log_loss_nats": [low, high], "n_undefined": 0, "accuracy": [0.5, 0.52], "parameters": folds}
 
@@ -183,6 +183,7 @@ def _discrimination(pair: str, models: list[str]) -> dict[str, Any]:
         "brf": _rule("candidate", 1.40, 1.41, weight=0.5),
         "linear": _rule("rival", 1.38, 1.38, weight=0.6),
         "log_linear": _rule("rival", 1.9, 2.0, weight=0.4),
+        "contrastive": _rule("rival", 1.1, None),
         "model_a": _rule("model", 1.5, 1.5),
         "model_b": _rule("model", 1.6, 1.6),
         "oracle": _rule("oracle", 1.0, 1.0),

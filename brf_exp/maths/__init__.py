@@ -7,10 +7,11 @@ from brf_exp.maths.circular import kuramoto_order, pairwise_phase_consistency, r
 from brf_exp.maths.coherence import CoherenceResult, shift_null
 from brf_exp.maths.coherence import coherence as phase_coherence
 from brf_exp.maths.distribution import GapDistribution, default_scale, gap_distribution
-from brf_exp.maths.fusion import RULES, Fused, bhattacharyya, fuse, mixture_share
+from brf_exp.maths.fusion import Fused, bhattacharyya, mixture_share
 from brf_exp.maths.phases import MAPS, PhaseTable, Phasors, circular_shift
 from brf_exp.maths.phases import phases as gap_phases
 from brf_exp.maths.resampling import bootstrap_t, holm, ratio_estimate, ratio_test, sign_flip_pvalues
+from brf_exp.maths.rules import RULES, fuse
 from brf_exp.maths.topk import KnownTokens, known_tokens
 from brf_exp.maths.topk_bounds import accuracy_bounds, difference_bounds
 from brf_exp.maths.undefined import UndefinedStatisticError

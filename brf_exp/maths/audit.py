@@ -7,7 +7,7 @@ import numpy as np
 
 from brf_exp.maths.audit_cases import SETTINGS, Cases, Setting, fused_by, phases_of
 from brf_exp.maths.audit_properties import PROPERTIES, Comparison, Property
-from brf_exp.maths.fusion import RULES
+from brf_exp.maths.rules import RULES
 
 TOLERANCE = 1e-9
 # An example must break its property by this much, so that three decimals show it.

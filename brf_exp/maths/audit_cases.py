@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from brf_exp.maths.fusion import RULES, Fused, equal_weights, normalised
+from brf_exp.maths.fusion import Fused, equal_weights, normalised
 from brf_exp.maths.phases import phases
+from brf_exp.maths.rules import RULES
 
 MIN_PROBABILITY = 1e-12
 # A smaller sum of scores is mostly rounding error: such positions decide nothing.

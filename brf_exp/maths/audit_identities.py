@@ -7,7 +7,8 @@ from itertools import combinations
 import numpy as np
 
 from brf_exp.maths.audit_cases import Forecasts, decided
-from brf_exp.maths.fusion import Fused, bhattacharyya, coherent_numerator, equal_weights, fuse, mixture_share
+from brf_exp.maths.fusion import Fused, bhattacharyya, coherent_numerator, equal_weights, mixture_share
+from brf_exp.maths.rules import fuse
 
 TOLERANCE = 1e-9
 

@@ -4,11 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from brf_exp.maths.documents import Offsets, document_sums, lengths_of
 from brf_exp.maths.resampling import bootstrap_t, minimum_detectable_effect, ratio_estimate, sign_flip_pvalues
-from brf_exp.maths.topk import KnownTokens
-from brf_exp.maths.topk_bounds import difference_bounds
-from brf_exp.maths.tuning import ScoredRule
 
 
 @dataclass(frozen=True)
@@ -33,41 +29,40 @@ class Contrast:
 
 
 def contrasts(
-    candidate: ScoredRule,
-    references: list[ScoredRule],
+    references: list[str],
+    ends: np.ndarray,
+    lengths: np.ndarray,
     *,
-    known: KnownTokens,
-    offsets: Offsets,
     rivals: list[bool],
     confidence_level: float,
     n_resamples: int,
     rng: np.random.Generator,
 ) -> list[Contrast]:
-    """Document-level contrasts with bootstrap-t ends; the simultaneous lower ends are over the rivals.
+    """Document-level contrasts with bootstrap-t ends; the simultaneous lower ends and p-values are over the rivals.
 
-    Raises ValueError for fewer than two documents. References with undefined positions must be left out.
+    Parameters: `ends` (2, D, K) sums per document of the lower and upper bounds of candidate minus reference, one
+    column per name in `references`; `lengths` (D,) positions. References that are no rivals have p-values of their own.
+    Raises UndefinedStatisticError for fewer than two documents.
     """
-    lengths = lengths_of(offsets)
-    bounds = [difference_bounds(known, candidate.losses, scored.losses) for scored in references]
-    ends = [np.column_stack([document_sums(b[end], offsets) for b in bounds]) for end in (0, 1)]
-    middle = (ends[0] + ends[1]) / 2
     n_references = len(references)
-    replicates, estimate = bootstrap_t(np.hstack(ends), lengths, n_resamples=n_resamples, rng=rng)
+    is_rival = np.array(rivals, dtype=bool)
+    replicates, estimate = bootstrap_t(np.hstack(list(ends)), lengths, n_resamples=n_resamples, rng=rng)
     low, high = replicates[:, :n_references], replicates[:, n_references:]
     tail = (1 - confidence_level) / 2
     mean_low, mean_high = estimate.mean[:n_references], estimate.mean[n_references:]
     error_low, error_high = estimate.standard_error[:n_references], estimate.standard_error[n_references:]
-    largest = low[:, np.array(rivals)].max(axis=1) if any(rivals) else low.max(axis=1)
+    largest = low[:, is_rival].max(axis=1) if is_rival.any() else low.max(axis=1)
     simultaneous = mean_low - np.quantile(largest, confidence_level) * error_low
     upper = mean_high - np.quantile(high, 1 - confidence_level, axis=0) * error_high
     lower_two = mean_low - np.quantile(low, 1 - tail, axis=0) * error_low
     upper_two = mean_high - np.quantile(high, tail, axis=0) * error_high
-    adjusted = sign_flip_pvalues(middle, lengths, n_resamples=n_resamples, rng=rng)[1]
+    middle = ends.mean(axis=0)
+    adjusted = _adjusted(middle, lengths, is_rival, n_resamples, rng)
     half_width = (mean_high - mean_low) / 2
     errors = ratio_estimate(middle, lengths).standard_error
     return [
         Contrast(
-            reference=scored.spec.name,
+            reference=name,
             difference_nats=float((mean_low[j] + mean_high[j]) / 2),
             truncation=(float(mean_low[j]), float(mean_high[j])),
             interval=(float(lower_two[j]), float(upper_two[j])),
@@ -79,14 +74,29 @@ def contrasts(
             standard_error=float(errors[j]),
             minimum_detectable_nats=minimum_detectable_effect(float(errors[j]), estimate.df),
         )
-        for j, scored in enumerate(references)
+        for j, name in enumerate(references)
     ]
 
 
-def below_minimum(known: KnownTokens, candidate: ScoredRule) -> np.ndarray:
-    """Is q(target) below both models' probabilities? Rows: surely, at the midpoint, possibly; (3, n) bool."""
-    floor = -known.target.min(axis=0)
-    losses = candidate.losses
+def _adjusted(
+    sums: np.ndarray, lengths: np.ndarray, is_rival: np.ndarray, n_resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Sign-flip p-values: max-T over the rivals, each on its own for the others."""
+    alone, _ = sign_flip_pvalues(sums, lengths, n_resamples=n_resamples, rng=rng)
+    if not is_rival.any():
+        return alone
+    _, together = sign_flip_pvalues(sums[:, is_rival], lengths, n_resamples=n_resamples, rng=rng)
+    adjusted = alone.copy()
+    adjusted[is_rival] = together
+    return adjusted
+
+
+def below_minimum(bounds: np.ndarray, log_p_target: np.ndarray) -> np.ndarray:
+    """Is q(target) below every model's probability? Rows: surely, at the midpoint, possibly; (3, n) bool.
+
+    Parameters: `bounds` (2, n) of the candidate's loss; `log_p_target` (M, n).
+    """
+    floor = -log_p_target.min(axis=0)
     # A margin of rounding, so that equal probabilities never count as below.
     margin = 1e-9
-    return np.stack([ends > floor + margin for ends in (losses.bounds[0], losses.middle, losses.bounds[1])])
+    return np.stack([values > floor + margin for values in (bounds[0], bounds.mean(axis=0), bounds[1])])

@@ -77,3 +77,12 @@ def document_chunks(offsets: Offsets, n_rows: int = CHUNK_ROWS) -> Iterator[slic
         stop = max(int(np.searchsorted(offsets, offsets[first] + n_rows, side="right")) - 1, first + 1)
         yield slice(first, stop)
         first = stop
+
+
+def circular_shifts(offsets: Offsets, rng: np.random.Generator) -> np.ndarray:
+    """Row numbers (n,) that turn every document round by a uniform shift, 0 included."""
+    lengths = lengths_of(offsets)
+    shifts = (rng.random(lengths.size) * lengths).astype(np.int64)
+    starts = np.repeat(offsets[:-1], lengths)
+    within = np.arange(int(offsets[-1])) - starts
+    return starts + np.mod(within - np.repeat(shifts, lengths), np.repeat(lengths, lengths))

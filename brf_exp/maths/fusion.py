@@ -1,30 +1,18 @@
-"""Fusion rules on full next-token distributions. One entry of RULES defines a rule; nothing else does.
+"""Numerators of fusion rules on full next-token distributions; maths/rules.py says which rule has which.
 
 Shapes: `log_p` (M, ..., V) natural-log probabilities; `weights` (M,), >= 0, sum 1; `phases_rad` (M, ...) one
 phase per model and position, or (M, ..., V) one per token. A numerator is the unnormalised fused score
 (..., V); `fuse` divides by its sum.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 MIN_NORMALISER = 1e-12
 
 Numerator = Callable[..., np.ndarray]
-
-
-@dataclass(frozen=True)
-class FusionRule:
-    """A rule's definition: formula, where it comes from, its parameters with their untuned values."""
-
-    name: str
-    formula: str
-    source: str
-    numerator: Numerator
-    parameters: Mapping[str, float] = field(default_factory=dict)
-    uses_phases: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,8 +78,8 @@ def born_numerator(log_p: np.ndarray, weights: np.ndarray, *, phases_rad: np.nda
 
 
 def lin_log_numerator(log_p: np.ndarray, weights: np.ndarray, *, mixture: float = 0.5) -> np.ndarray:
-    """(1 - lam) LinearPool + lam LogPool, both normalised."""
-    log_pool = product_numerator(log_p, weights)
+    """(1 - lam) LinearPool + lam LogPool, both normalised, the log pool at equal weights."""
+    log_pool = product_numerator(log_p, equal_weights(log_p.shape[0]))
     total = log_pool.sum(axis=-1, keepdims=True)
     pool = np.divide(log_pool, total, out=np.zeros_like(log_pool), where=total > 0)
     return (1 - mixture) * linear_numerator(log_p, weights) + mixture * pool
@@ -129,97 +117,12 @@ def vote_numerator(log_p: np.ndarray, weights: np.ndarray, *, hit_rate: float = 
     return forecast
 
 
-RULES: dict[str, FusionRule] = {
-    rule.name: rule
-    for rule in (
-        FusionRule("linear", "sum_i w_i p_i", "Stone 1961, doi 10.1214/aoms/1177704873", linear_numerator),
-        FusionRule(
-            "log_linear", "prod_i p_i^w_i / Z", "Genest & Zidek 1986, doi 10.1214/ss/1177013825", product_numerator
-        ),
-        FusionRule(
-            "product",
-            "prod_i p_i^(s w_i) / Z",
-            "Hinton 2002, doi 10.1162/089976602760128018",
-            product_numerator,
-            {"exponent": 1.0},
-        ),
-        FusionRule(
-            "power_mean",
-            "(sum_i w_i p_i^r)^(1/r) / Z",
-            "Amari 2007, doi 10.1162/neco.2007.19.10.2780",
-            power_mean_numerator,
-            {"order": 0.5},
-        ),
-        FusionRule(
-            "lin_log_mixture",
-            "(1 - lam) sum_i w_i p_i + lam prod_i p_i^w_i / Z",
-            "identity 1 of the method page",
-            lin_log_numerator,
-            {"mixture": 0.5},
-        ),
-        FusionRule(
-            "constant_coherence",
-            "(sum_i w_i p_i + 2 c sum_{i<j} sqrt(w_i w_j p_i p_j)) / Z",
-            "Born Rule Fusion with one c for all positions",
-            coherent_numerator,
-            {"coherence": 0.0},
-        ),
-        FusionRule(
-            "majority_vote",
-            "hit_rate on the voted token, (1 - hit_rate) linear elsewhere",
-            "plurality of arg-max tokens",
-            vote_numerator,
-            {"hit_rate": 0.5},
-        ),
-        FusionRule(
-            "routing",
-            "p_i of the model with the largest confidence",
-            "confidence: maximum probability, gap or negative entropy",
-            routed_numerator,
-        ),
-        FusionRule(
-            "contrastive",
-            "p_1^(1 + beta) p_2^(-beta) / Z",
-            "Li et al. 2023, arXiv 2210.15097",
-            contrastive_numerator,
-            {"strength": 0.5},
-        ),
-        FusionRule(
-            "brf",
-            "|sum_i sqrt(w_i p_i) exp(i phi_i)|^2 / Z",
-            "doi 10.5281/zenodo.18836337",
-            born_numerator,
-            uses_phases=True,
-        ),
-    )
-}
-
-
 def normalised(numerator: np.ndarray) -> Fused:
     """Divide by the sum over tokens; positions with Z < 1e-12 or infinite are undefined, never NaN."""
     total = numerator.sum(axis=-1)
     undefined = ~((total >= MIN_NORMALISER) & np.isfinite(total))
     p = np.divide(numerator, total[..., None], out=np.zeros_like(numerator), where=~undefined[..., None])
     return Fused(p, total, undefined)
-
-
-def fuse(name: str, log_p: np.ndarray, *, weights: np.ndarray | None = None, **parameters: object) -> Fused:
-    """Fused distribution under a rule of RULES.
-
-    Parameters: `log_p` (M, ..., V), each row a distribution; `weights` default to 1 / M; `parameters` are the
-    rule's own (`phases_rad` for `brf`). Raises ValueError for an unknown rule or weights that are not a
-    distribution.
-
-    >>> p = np.log([[[0.5, 0.5]], [[0.9, 0.1]]])
-    >>> fuse("brf", p, phases_rad=np.array([[0.0], [np.pi / 2]])).p.round(3)  # c = 0: the linear pool
-    array([[0.7, 0.3]])
-    """
-    if name not in RULES:
-        raise ValueError(f"`rule` must be one of {', '.join(sorted(RULES))}, got {name!r}")
-    w = equal_weights(log_p.shape[0]) if weights is None else np.asarray(weights, dtype=np.float64)
-    if w.shape != (log_p.shape[0],) or (w < 0).any() or abs(w.sum() - 1) > 1e-9:
-        raise ValueError(f"`weights` must be {log_p.shape[0]} numbers >= 0 with sum 1, got {w}")
-    return normalised(RULES[name].numerator(log_p, w, **parameters))
 
 
 def bhattacharyya(log_p1: np.ndarray, log_p2: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from brf_exp.maths.documents import Offsets, lengths_of
+from brf_exp.maths.documents import Offsets, circular_shifts
 
 TWO_PI = 2.0 * np.pi
 
@@ -107,11 +107,7 @@ class Phasors:
         return z
 
 
-def circular_shift(phases_rad: np.ndarray, offsets: Offsets, rng: np.random.Generator) -> np.ndarray:
-    """Phases turned round within each document by a uniform shift (0 included): a control that keeps their
+def circular_shift(values: np.ndarray, offsets: Offsets, rng: np.random.Generator) -> np.ndarray:
+    """Values turned round within each document by a uniform shift (0 included): a control that keeps their
     distribution and autocorrelation and breaks their tie to the position."""
-    lengths = lengths_of(offsets)
-    shifts = (rng.random(lengths.size) * lengths).astype(np.int64)
-    starts = np.repeat(offsets[:-1], lengths)
-    within = np.arange(phases_rad.size) - starts
-    return phases_rad[starts + np.mod(within - np.repeat(shifts, lengths), np.repeat(lengths, lengths))]
+    return values[circular_shifts(offsets, rng)]

@@ -24,15 +24,18 @@ class KnownTokens:
 
     `shared` (M, n, k + 1): log-probabilities on S, the realised token first, -inf where a column is unused.
     `own` M arrays (n, k): log-probabilities of tokens in the model's top-k and outside S, -inf where unused.
-    `remainder` (M, n): mass outside S. `unlisted` (M, n): the part of it outside the model's own top-k as well.
+    `listed` (M, n): mass of those. `remainder` (M, n): mass outside S. `unlisted` (M, n): the part of it outside the
+    model's own top-k as well.
     `cap` (M, n): log of the largest probability an unlisted token can have.
     `overlaps` (P, 2, n): lower and upper bound of the Bhattacharyya coefficient B of each pair of models, in the
     order of itertools.combinations. `one_sided` (4, n), two models only: see `_split`.
-    `argmax_ids` (M, n) and `max_log_p` (M, n): each model's own top token.
+    `argmax_ids` (M, n) and `max_log_p` (M, n): each model's own top token. `complete`: whole
+    vocabularies are listed.
     """
 
     shared: np.ndarray
     own: tuple[np.ndarray, ...]
+    listed: np.ndarray
     remainder: np.ndarray
     unlisted: np.ndarray
     cap: np.ndarray
@@ -41,6 +44,7 @@ class KnownTokens:
     shared_ids: np.ndarray
     argmax_ids: np.ndarray
     max_log_p: np.ndarray
+    complete: bool = False
 
     @property
     def n_models(self) -> int:
@@ -58,6 +62,12 @@ class KnownTokens:
         return self.shared[:, :, TARGET]
 
     @property
+    def has_no_tail(self) -> np.ndarray:
+        """Whether S is the whole vocabulary, (n,) bool: never read off the masses, since any rest may be too small."""
+        listed_alone = np.logical_or.reduce([np.isfinite(rows).any(axis=1) for rows in self.own])
+        return self.complete & ~listed_alone
+
+    @property
     def overlap(self) -> np.ndarray:
         """Bounds of B of two models, (2, n)."""
         if self.n_models != 2:
@@ -69,6 +79,7 @@ class KnownTokens:
         return KnownTokens(
             shared=self.shared[:, rows],
             own=tuple(listed[rows] for listed in self.own),
+            listed=self.listed[:, rows],
             remainder=self.remainder[:, rows],
             unlisted=self.unlisted[:, rows],
             cap=self.cap[:, rows],
@@ -77,6 +88,7 @@ class KnownTokens:
             shared_ids=self.shared_ids[rows],
             argmax_ids=self.argmax_ids[:, rows],
             max_log_p=self.max_log_p[:, rows],
+            complete=self.complete,
         )
 
 
@@ -86,11 +98,13 @@ def known_tokens(
     *,
     target_ids: np.ndarray,
     target_log_p: np.ndarray,
+    complete: bool = False,
 ) -> KnownTokens:
     """Align the top-k rows of M >= 2 models.
 
     Parameters: `ids` and `log_p` per model (n, k), best first, k may differ; `target_ids` (n,);
-    `target_log_p` (M, n), the exact log-probability of the realised token.
+    `target_log_p` (M, n), the exact log-probability of the realised token; `complete`: every model's rows hold its
+    whole vocabulary.
     """
     is_target = ids[0] == target_ids[:, None]
     partners = [_matches(ids[0], others) for others in ids[1:]]
@@ -112,6 +126,7 @@ def known_tokens(
     known = KnownTokens(
         shared=shared,
         own=own,
+        listed=own_mass,
         remainder=remainder,
         unlisted=unlisted,
         cap=cap,
@@ -120,6 +135,7 @@ def known_tokens(
         shared_ids=np.concatenate([target_ids[:, None], shared_ids], axis=1),
         argmax_ids=np.stack([model[:, 0] for model in ids]),
         max_log_p=np.stack([model[:, 0] for model in log_p]),
+        complete=complete,
     )
     return replace(known, overlaps=_overlaps(known, ids, log_p, target_ids, target_log_p))
 
@@ -200,7 +216,7 @@ def pool_tail(known: KnownTokens, weight: float) -> np.ndarray:
     assert known.one_sided is not None
     w, v = weight, 1 - weight
     x, y, limit_x, limit_y = known.one_sided
-    first, second = np.exp(known.own[0]).sum(axis=1), np.exp(known.own[1]).sum(axis=1)
+    first, second = known.listed
     rest1, rest2 = np.maximum(known.unlisted[0] - y, 0), np.maximum(known.unlisted[1] - x, 0)
     value = first**w * x**v + y**w * second**v + rest1**w * rest2**v
     ratio = rest1 / np.maximum(rest2, TINY)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from brf_exp.maths import fusion
+from brf_exp.maths.rules import RULES
 from brf_exp.maths.topk import TARGET, KnownTokens
 from brf_exp.maths.topk_rules import MAX_JOINT_PAIRS, PIECES, RuleLosses, weights_of
 
@@ -14,12 +14,13 @@ from brf_exp.maths.topk_rules import MAX_JOINT_PAIRS, PIECES, RuleLosses, weight
 def accuracy_bounds(known: KnownTokens, rule: str, **parameters: Any) -> np.ndarray:
     """Is the realised token the fused arg-max? Surely and possibly, (2, n) bool.
 
-    Parameters: `rule` of fusion.RULES with its own `parameters`; `weight` as everywhere here.
+    Parameters: `rule` of rules.RULES with its own `parameters`; `weight` as everywhere here.
     """
     weights = weights_of(parameters.pop("weight", 0.5), known.n_models)
-    numerator = fusion.RULES[rule].numerator
+    numerator = RULES[rule].numerator
     scores = numerator(known.shared, weights, **parameters)
     outside = _best_outside(known, lambda log_p: numerator(log_p, weights, **parameters))
+    outside = np.where(known.has_no_tail, 0.0, outside)
     target, best_known = scores[:, TARGET], scores[:, 1:].max(axis=1)
     # A tie may be broken either way: possible, not sure.
     return np.stack([target > np.maximum(best_known, outside), target >= best_known])
@@ -53,24 +54,33 @@ def _extremes(own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return own.max(axis=1), np.where(np.isinf(smallest), -np.inf, smallest)
 
 
-def difference_bounds(known: KnownTokens, candidate: RuleLosses, reference: RuleLosses) -> np.ndarray:
+def difference_bounds(candidate: RuleLosses, reference: RuleLosses) -> np.ndarray:
     """Lower and upper bound per position of candidate minus reference loss, (2, n); infinite where nothing bounds it.
 
-    Where both depend on the B's alone they are taken at the same B's. Without a mixed numerator (u or v is 0) their
-    difference is ln of a ratio of linear functions, monotone along every B, and its ends are at corners of the box of
-    all B. For two models and a mixed numerator B's interval is cut into PIECES, on each of which interval
-    arithmetic contains every value, each loss being monotone.
+    Where both depend on the same B's alone they are taken at the same values of them; at two temperatures the models
+    have two sets of B's, and nothing is shared. Without a mixed numerator (u or v is 0) their difference is ln of a
+    ratio of linear functions, monotone along every B, and its ends are at corners of the box of all B. For two models
+    and a mixed numerator B's interval is cut into PIECES, on each of which interval arithmetic contains every value,
+    each loss being monotone.
     """
     separate = np.stack([candidate.bounds[0] - reference.bounds[1], candidate.bounds[1] - reference.bounds[0]])
-    n_pairs = known.overlaps.shape[0]
-    if candidate.coefficients is None or reference.coefficients is None or n_pairs > MAX_JOINT_PAIRS:
+    box, other = candidate.overlaps, reference.overlaps
+    if box is None or other is None or box.shape[0] > MAX_JOINT_PAIRS:
         return separate
-    if not (_mixed(candidate.coefficients) or _mixed(reference.coefficients)):
-        corners = [
-            candidate.at(np.stack(corner)) - reference.at(np.stack(corner)) for corner in product(*known.overlaps)
-        ]
-        return np.stack([np.minimum.reduce(corners), np.maximum.reduce(corners)])
-    lower, upper = known.overlap
+    return np.where((box == other).all(axis=(0, 1)), _joint(candidate, reference, box), separate)
+
+
+def _joint(candidate: RuleLosses, reference: RuleLosses, box: np.ndarray) -> np.ndarray:
+    """Bounds of the difference over all B's within `box` (P, 2, n), (2, n)."""
+    corners = [candidate.at(np.stack(corner)) - reference.at(np.stack(corner)) for corner in product(*box)]
+    ends = np.stack([np.minimum.reduce(corners), np.maximum.reduce(corners)])
+    mixed = _mixed(candidate) | _mixed(reference)
+    return np.where(mixed, _in_pieces(candidate, reference, box), ends) if mixed.any() else ends
+
+
+def _in_pieces(candidate: RuleLosses, reference: RuleLosses, box: np.ndarray) -> np.ndarray:
+    """Bounds of the difference along the one B, by interval arithmetic on pieces of its interval, (2, n)."""
+    ((lower, upper),) = box
     points = (lower + (upper - lower) * np.linspace(0, 1, PIECES + 1)[:, None])[:, None]
     first, second = candidate.at(points), reference.at(points)
     least = np.minimum(first[:-1], first[1:]) - np.maximum(second[:-1], second[1:])
@@ -78,5 +88,7 @@ def difference_bounds(known: KnownTokens, candidate: RuleLosses, reference: Rule
     return np.stack([least.min(axis=0), most.max(axis=0)])
 
 
-def _mixed(coefficients: np.ndarray) -> bool:
-    return bool(((coefficients[-2] > 0) & (coefficients[-1] > 0)).any())
+def _mixed(losses: RuleLosses) -> np.ndarray:
+    """Where the numerator has a part with B and one without, (n,) bool."""
+    assert losses.coefficients is not None
+    return np.asarray((losses.coefficients[-2] > 0) & (losses.coefficients[-1] > 0))

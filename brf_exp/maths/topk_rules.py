@@ -19,8 +19,6 @@ from brf_exp.maths.topk import TARGET, KnownTokens, pool_tail
 PIECES = 8
 # Pairs of models up to which contrasts are bounded jointly: the corners of the box of all B are 2^pairs.
 MAX_JOINT_PAIRS = 6
-# Mass outside the shared tokens, summed over rounding, below which every token is known.
-COMPLETE = 1e-9
 Weight = float | np.ndarray
 
 
@@ -31,12 +29,14 @@ class RuleLosses:
     `bounds` (2, n): lower and upper end; the upper one is inf where nothing bounds it. `coefficients` (P + 3, n) or
     None: where the B of the P pairs of models are the only unknowns, the loss is ln(a + sum_p k_p B_p) - ln(u + v / B)
     with rows a, k_1 .. k_P, u, v; v is 0 for more than one pair, and the loss is monotone in every B.
-    `undefined` (n,): positions where the normaliser may be 0.
+    `undefined` (n,): positions where the normaliser may be 0. `overlaps` (P, 2, n): the bounds of the B's that the
+    coefficients refer to, which depend on the temperature of the models.
     """
 
     bounds: np.ndarray
     coefficients: np.ndarray | None
     undefined: np.ndarray
+    overlaps: np.ndarray | None = None
 
     @property
     def middle(self) -> np.ndarray:
@@ -75,7 +75,8 @@ def _along_overlap(known: KnownTokens, a: Weight, k: np.ndarray | float, u: Weig
     empty_pool = (single[2][0] > 0) & (known.overlaps[:, 0].min(axis=0) < fusion.MIN_NORMALISER)
     nothing = (single[1][0] <= 0) & (single[2][0] <= 0)
     undefined = (smallest < fusion.MIN_NORMALISER) | nothing | empty_pool
-    return RuleLosses(_ordered(_loss_at(coefficients, np.stack([least, most]))), coefficients, undefined)
+    bounds = _ordered(_loss_at(coefficients, np.stack([least, most])))
+    return RuleLosses(bounds, coefficients, undefined, known.overlaps)
 
 
 def _ordered(ends: np.ndarray) -> np.ndarray:
@@ -233,15 +234,21 @@ def lin_log_losses(known: KnownTokens, *, mixture: float = 0.5, weight: Weight =
 
 
 def contrastive_losses(known: KnownTokens, *, strength: float) -> RuleLosses:
-    """p_1^(1 + beta) p_2^(-beta) of the first two models: nothing bounds the tail from above, unless there is none."""
+    """p_1^(1 + beta) p_2^(-beta) of the first two models: nothing bounds the tail from above, unless there is none.
+
+    By Hoelder's inequality Z is at least 1 whatever the tail. A token that only the second model excludes makes Z
+    infinite: undefined.
+    """
     first, second = known.shared[0], known.shared[1]
-    scores = np.where(
-        np.isneginf(first), -np.inf, (1 + strength) * first - strength * np.where(np.isneginf(second), 0, second)
-    )
-    inside = np.exp(scores).sum(axis=1)
-    complete = known.remainder[:2].max(axis=0) < COMPLETE
-    upper = np.where(complete, inside, np.inf)
-    return _between(inside, upper, scores[:, TARGET])
+    used = np.isfinite(first)
+    excluded = (used & np.isneginf(second)).any(axis=1)
+    second = np.where(np.isneginf(second), 0.0, second)
+    scores = np.where(used, (1 + strength) * first - strength * second, -np.inf)
+    inside = np.logaddexp.reduce(scores, axis=1)
+    ends = np.stack([np.maximum(inside, 0.0), np.full_like(inside, np.inf)])
+    log_normaliser = np.where(known.has_no_tail, inside, ends)
+    target = np.maximum(scores[:, TARGET], np.log(1e-300))
+    return RuleLosses(log_normaliser - target, None, excluded)
 
 
 def token_phase_losses(known: KnownTokens, *, phases_rad: np.ndarray, weight: Weight = 0.5) -> RuleLosses:

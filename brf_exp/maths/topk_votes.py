@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from brf_exp.maths.documents import Offsets, spread
 from brf_exp.maths.topk import TARGET, KnownTokens
 from brf_exp.maths.topk_rules import RuleLosses
 
@@ -57,3 +58,22 @@ def vote_losses(known: KnownTokens, ballot: Votes, *, hit_rate: np.ndarray) -> R
         miss = -np.log1p(-hit_rate) - np.log(linear) + np.log1p(-np.minimum(pool, 1 - 1e-12))
         ends.append(np.where(ballot.hit, -np.log(hit_rate), miss))
     return RuleLosses(np.stack(ends), None, np.zeros(linear.size, dtype=bool))
+
+
+class VoteCounter:
+    """Counts hits by fold and by agreement of the votes; `rates` then gives those of the other folds."""
+
+    def __init__(self, fold_of_document: np.ndarray) -> None:
+        self._fold_of_document = fold_of_document
+        self._counts = np.zeros((int(fold_of_document.max()) + 1, 2, 2))
+
+    def add(self, ballot: Votes, offsets: Offsets, documents: slice) -> None:
+        """Take a chunk of whole documents in."""
+        fold = spread(self._fold_of_document[documents], offsets)
+        np.add.at(self._counts, (fold, ballot.agree.astype(int), ballot.hit.astype(int)), 1)
+
+    def rates(self) -> dict[int, tuple[float, float]]:
+        """(hits + 0.5) / (n + 1) on the other folds, where the votes split and where they agree."""
+        outside = self._counts.sum(axis=0) - self._counts
+        rates = (outside[:, :, 1] + 0.5) / (outside.sum(axis=2) + 1)
+        return {fold: (float(split), float(agreed)) for fold, (split, agreed) in enumerate(rates)}

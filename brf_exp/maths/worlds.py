@@ -12,8 +12,9 @@ from scipy import signal, stats
 
 from brf_exp.maths.distribution import GapDistribution
 from brf_exp.maths.documents import Offsets
-from brf_exp.maths.fusion import bhattacharyya, fuse
+from brf_exp.maths.fusion import bhattacharyya
 from brf_exp.maths.phases import phases
+from brf_exp.maths.rules import fuse
 
 N_DOCUMENTS = 200
 N_POSITIONS = 200

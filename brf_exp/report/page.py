@@ -88,12 +88,12 @@ def _counts(decided: list[dict[str, Any]]) -> list[tuple[str, int]]:
 
 
 def _best_rival(found: dict[str, Any] | None) -> str | None:
-    """The rival of the lowest log loss."""
+    """The rival of the lowest log loss, among those that are bounded."""
     if found is None:
         return None
     rivals = {
         name: sum(rule["log_loss_nats"])
         for name, rule in found["rules"].items()
-        if rule["role"] == "rival" and rule["log_loss_nats"]
+        if rule["role"] == "rival" and rule["log_loss_nats"] and None not in rule["log_loss_nats"]
     }
     return min(sorted(rivals), key=lambda name: rivals[name]) if rivals else None

@@ -153,7 +153,7 @@ def _rules(found: dict[str, Any]) -> Table:
         ends = accuracy if isinstance(accuracy, list) else [accuracy, accuracy]
         label = rule_name(name, found["models"])
         rows.append([name, label, rule["role"], *loss, *ends, rule["n_undefined"], parameters(rule["parameters"])])
-    rows.sort(key=lambda row: (row[3] is None, (row[3] or 0) + (row[4] or 0), row[0]))
+    rows.sort(key=lambda row: (row[3] is None, row[4] is None, (row[3] or 0) + (row[4] or 0), row[0]))
     columns += ["n_undefined", "parameters"]
     return Table("Every rule on the same positions", columns, rows, paper=(1, 3, 4, 5, 6))
 

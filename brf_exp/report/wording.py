@@ -144,10 +144,15 @@ def parameters(found: dict[str, Any]) -> str:
     parts = []
     for name in names:
         values = [fold[name] for fold in folds if name in fold]
-        low, high = min(values), max(values)
-        span = number(low) if low == high else f"{number(low)} to {number(high)}"
-        parts.append(f"{name.replace('_', ' ')} {span}")
+        # Weights of more than two models: one range per model.
+        columns = zip(*values, strict=True) if isinstance(values[0], list) else [values]
+        parts.append(f"{name.replace('_', ' ')} {' / '.join(_span(column) for column in columns)}")
     return ", ".join(parts)
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return number(low) if low == high else f"{number(low)} to {number(high)}"
 
 
 def _superscript(exponent: int) -> str:

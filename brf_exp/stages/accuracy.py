@@ -1,38 +1,50 @@
-"""Top-1 accuracy of every scored rule: exact where it is known, an interval where the tail could win."""
+"""Top-1 accuracy of a scored rule on a chunk of rows: exact where it is known, an interval where the tail could win."""
 
 from typing import Any
 
 import numpy as np
 
-from brf_exp.maths.documents import spread
+from brf_exp.maths.fusion_rows import FusionRows
+from brf_exp.maths.specs import temperature_of, weight_of
 from brf_exp.maths.topk import TARGET
 from brf_exp.maths.topk_bounds import accuracy_bounds
 from brf_exp.maths.topk_votes import votes
-from brf_exp.maths.tuning import PairRows, Parameters, ScoredRule
-
-NUMERATORS = ("linear", "log_linear", "power_mean", "product", "constant_coherence")
+from brf_exp.maths.tuning import ScoredRule
 
 
-def accuracies(
-    rows: PairRows, scored: dict[str, ScoredRule], coherences: dict[str, np.ndarray], folds: np.ndarray | None
-) -> dict[str, list[float] | float | None]:
-    """Accuracy of each rule: a number, [surely, possibly], or None where it is not computed."""
-    exact = _exact(rows)
-    fold_of_row = None if folds is None else spread(folds, rows.offsets)
-    found: dict[str, list[float] | float | None] = {}
-    for name, rule in scored.items():
-        if name in exact:
-            found[name] = float(exact[name].mean())
-        elif name in NUMERATORS:
-            found[name] = _bounds(rows, name, rule, None, fold_of_row)
-        elif name in coherences:
-            found[name] = _bounds(rows, "constant_coherence", rule, coherences[name], fold_of_row)
-        else:
-            found[name] = None
+def right_bounds(scored: ScoredRule, rows: FusionRows) -> np.ndarray | None:
+    """Is the realised token the rule's top token, surely and possibly, (2, n) bool; None where it is not computed."""
+    exact = _exact(scored.spec.name, rows)
+    if exact is not None:
+        return np.stack([exact, exact])
+    rule = scored.spec.rule
+    # The mixture's log pool is normalised over the whole vocabulary, and phases of tokens outside S are not known.
+    if rule is None or rule == "lin_log_mixture" or scored.spec.of_tokens:
+        return None
+    found = np.empty((2, rows.n), dtype=bool)
+    for chosen, parameters in scored.parts(rows):
+        given = _numerator_parameters(scored, chosen, parameters)
+        if given is None:
+            return None
+        name = "constant_coherence" if rule == "brf" else rule
+        known = rows.known_at(temperature_of(parameters)).take(chosen)
+        found[:, chosen] = accuracy_bounds(known, name, weight=weight_of(parameters), **given)
     return found
 
 
-def _exact(rows: PairRows) -> dict[str, np.ndarray]:
+def _numerator_parameters(scored: ScoredRule, chosen: np.ndarray, parameters: dict[str, Any]) -> dict[str, Any] | None:
+    """The parameters of the rule's numerator at the chosen rows; None for more than one pair of models with phases."""
+    skipped = ("scale", "scale_factor", "weight", "temperature")
+    given = {name: value for name, value in parameters.items() if name not in skipped}
+    if scored.spec.rule != "brf":
+        return given
+    assert scored.coherence is not None
+    if scored.coherence.shape[0] > 1:
+        return None
+    return {**given, "coherence": scored.coherence[0, chosen]}
+
+
+def _exact(name: str, rows: FusionRows) -> np.ndarray | None:
     """Rules whose top token is one model's top token: right or wrong per position."""
     known = rows.known
     right = known.argmax_ids == known.shared_ids[:, TARGET]
@@ -40,36 +52,11 @@ def _exact(rows: PairRows) -> dict[str, np.ndarray]:
     def chosen(confidence: np.ndarray) -> np.ndarray:
         return np.take_along_axis(right, np.argmax(confidence, axis=0)[None], axis=0)[0]
 
-    found = {
-        "model_a": right[0],
-        "model_b": right[1],
-        "route_max_prob": chosen(known.max_log_p),
-        "route_gap": chosen(rows.gaps),
-        "oracle": chosen(known.target),
-        "majority_vote": votes(known).hit,
-    }
+    if name.startswith("model_"):
+        return right[ord(name[-1]) - ord("a")]
+    if name == "majority_vote":
+        return votes(known).hit
+    confidences = {"route_max_prob": known.max_log_p, "route_gap": rows.gaps, "oracle": known.target}
     if rows.entropies is not None:
-        found["route_entropy"] = chosen(-rows.entropies)
-    return found
-
-
-def _bounds(
-    rows: PairRows, rule: str, scored: ScoredRule, coherence: np.ndarray | None, fold_of_row: np.ndarray | None
-) -> list[float] | float:
-    """Bounds over all rows, each fold with its own parameters."""
-    n = rows.offsets[-1]
-    total = np.zeros(2)
-    for fold, parameters in enumerate(scored.parameters):
-        single = fold_of_row is None or len(scored.parameters) == 1
-        mine = np.arange(n) if single else np.flatnonzero(fold_of_row == fold)
-        if mine.size == 0:
-            continue
-        chosen = _parameters_of(parameters, None if coherence is None else coherence[mine])
-        total += accuracy_bounds(rows.known.take(mine), rule, **chosen).sum(axis=1)
-    lower, upper = (total / n).tolist()
-    return lower if lower == upper else [lower, upper]
-
-
-def _parameters_of(parameters: Parameters, coherence: np.ndarray | None) -> dict[str, Any]:
-    kept: dict[str, Any] = {name: value for name, value in parameters.items() if name not in ("scale", "scale_factor")}
-    return kept if coherence is None else {**kept, "coherence": coherence}
+        confidences["route_entropy"] = -rows.entropies
+    return chosen(confidences[name]) if name in confidences else None

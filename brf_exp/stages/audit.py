@@ -10,7 +10,7 @@ from brf_exp.maths.audit import AUDITED, RuleAudit, SettingAudit, audit_rule
 from brf_exp.maths.audit_cases import audit_cases
 from brf_exp.maths.audit_identities import identities
 from brf_exp.maths.audit_properties import PROPERTIES
-from brf_exp.maths.fusion import RULES
+from brf_exp.maths.rules import RULES
 from brf_exp.stages.finish import once
 from brf_exp.stages.prior_systems import records
 from brf_exp.storage.runs import content_key, stage_folder

@@ -3,6 +3,7 @@
 Cached under runs/controls by everything that determines them.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ import numpy as np
 
 from brf_exp.config import EvaluationConfig, PhaseConfig
 from brf_exp.maths.decisions import SUPPORTED, Gates
-from brf_exp.maths.documents import assign_folds, positions_within
-from brf_exp.maths.phases import circular_shift
+from brf_exp.maths.distribution import GapDistribution, default_scale, gap_distribution
+from brf_exp.maths.documents import assign_folds, circular_shifts, positions_within
+from brf_exp.maths.fusion_rows import FusionRows
+from brf_exp.maths.gate import gate_cells
+from brf_exp.maths.specs import RIVAL
 from brf_exp.maths.topk import known_tokens
-from brf_exp.maths.tuning import PairRows
 from brf_exp.maths.worlds import GapWorld, TokenWorld, WorldShape, gap_world, token_world, world_shape
 from brf_exp.stages.covariates import Covariates, FeatureArray
+from brf_exp.stages.fusion_source import WorldSource
 from brf_exp.stages.phase_test import Gaps, PhaseTest, gaps_in_memory, residuals
-from brf_exp.stages.rule_test import run_rules
+from brf_exp.stages.rule_test import RuleSettings, folds_of, run_rules
 from brf_exp.storage.runs import RESULTS, building, content_key, locked, read_json, write_json
 from brf_exp.storage.scratch import Scratch
 
@@ -118,19 +122,24 @@ def _phase_world(world: GapWorld, delta: float, evaluation: EvaluationConfig, se
 
 def _token_world(world: TokenWorld, delta_nats: float, evaluation: EvaluationConfig, seed: int) -> dict[str, Any]:
     n_documents = world.offsets.size - 1
-    folds = assign_folds([f"world-{d}" for d in range(n_documents)], evaluation.n_folds, seed)
-    result = run_rules(
-        _world_rows(world, seed),
-        PhaseConfig(),
-        folds=folds,
+    numbers = assign_folds([f"world-{d}" for d in range(n_documents)], evaluation.n_folds, seed)
+    distributions = [gap_distribution([row]) for row in world.gaps]
+    settings = RuleSettings(
+        n_models=2,
+        phase=PhaseConfig(),
+        folds=folds_of(numbers, world.gaps, world.offsets),
+        default_scale=default_scale(distributions),
         all_maps=False,
         gates=Gates(n_documents, evaluation.min_documents),
         delta_nats=delta_nats,
         evaluation=replace(evaluation, tune=True),
         seed=seed,
+        complete=True,
     )
+    result = run_rules(WorldSource(_world_rows(world, distributions, seed)), settings, own_scale=settings.default_scale)
     primary = result.primary
-    closest = max(primary.contrasts, key=lambda c: c.difference_nats if c.reference != "oracle" else -np.inf)
+    rivals = [c for c in primary.contrasts if result.tuned[c.reference].spec.role == RIVAL]
+    closest = max(rivals, key=lambda c: c.difference_nats)
     return {
         "verdict": primary.verdict.verdict,
         "reason": primary.verdict.reason,
@@ -141,17 +150,27 @@ def _token_world(world: TokenWorld, delta_nats: float, evaluation: EvaluationCon
     }
 
 
-def _world_rows(world: TokenWorld, seed: int) -> PairRows:
+def _world_rows(world: TokenWorld, distributions: Sequence[GapDistribution], seed: int) -> FusionRows:
     rng = np.random.default_rng([seed, 81])
     order = np.argsort(-world.log_p, axis=2, kind="stable")
     ranked = np.take_along_axis(world.log_p, order, axis=2)
     rows = np.arange(world.targets.size)
     known = known_tokens(
-        (order[0], order[1]),
-        (ranked[0], ranked[1]),
+        list(order),
+        list(ranked),
         target_ids=world.targets,
         target_log_p=np.stack([model[rows, world.targets] for model in world.log_p]),
+        complete=True,
     )
-    shifted = np.stack([circular_shift(row, world.offsets, rng) for row in world.gaps])
-    random = np.cos(rng.uniform(0, 2 * np.pi, world.targets.size))
-    return PairRows(known, world.gaps, shifted, random, world.offsets)
+    shifts = [circular_shifts(world.offsets, rng) for _ in world.gaps]
+    ranks = np.stack([d.uniform_ranks(row, rng) for d, row in zip(distributions, world.gaps, strict=True)])
+    return FusionRows(
+        known=known,
+        gaps=world.gaps,
+        shifted_gaps=np.stack([row[turned] for row, turned in zip(world.gaps, shifts, strict=True)]),
+        ranks=ranks,
+        shifted_ranks=np.stack([row[turned] for row, turned in zip(ranks, shifts, strict=True)]),
+        random_phases=rng.uniform(0, 2 * np.pi, world.gaps.shape),
+        offsets=world.offsets,
+        cells=gate_cells(world.gaps, distributions),
+    )

@@ -30,7 +30,7 @@ from brf_exp.stages.pairs import PairInputs
 from brf_exp.stages.phase_maps import load_table
 from brf_exp.stages.phase_test import ALPHA, Gaps, MapResult, PhaseTest, Residuals, residuals, uniform_ranks
 from brf_exp.storage.captures import DocumentIndex
-from brf_exp.storage.scratch import Scratch
+from brf_exp.storage.scratch import SCRATCH, Scratch
 
 N_PSEUDO_DOCUMENTS = 20
 MAX_PSEUDO_ROWS = 65536
@@ -38,7 +38,6 @@ SCALE_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 N_KURAMOTO_SHIFTS = 100
 # With several pairs the levels are lower, and p-values of counted draws must be able to get there.
 MAX_REPAIRING_FACTOR = 10
-SCRATCH = ".scratch"
 # Data that define no phases: nothing is computed from them.
 IMPOSSIBLE = ("constant gaps", "documents of one token")
 

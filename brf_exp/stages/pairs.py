@@ -75,6 +75,10 @@ class PairInputs:
         twins = [pair for pair in combinations(self.captures, 2) if _is_same_model(*pair)]
         return tuple((first.model_name, second.model_name) for first, second in twins)
 
+    def tested_only(self) -> "PairInputs":
+        """The models under test alone, without anything that tells difficulty."""
+        return replace(self, proxy=None, aligned=None)
+
     @property
     def proxy_is_tested(self) -> bool:
         """Whether the proxy is one of the models under test: it would take away what it is to measure."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 MEBIBYTE = 2**20
+SCRATCH = ".scratch"  # folder of such files under a runs folder
 
 
 class Scratch:

@@ -5,9 +5,8 @@ import pytest
 from scipy import stats
 
 from brf_exp.maths.discrimination import contrasts
+from brf_exp.maths.documents import document_sums
 from brf_exp.maths.resampling import bootstrap_t, ratio_test, sign_flip_pvalues
-from brf_exp.maths.topk_rules import RuleLosses
-from brf_exp.maths.tuning import RuleSpec, ScoredRule
 
 ICC = 0.05
 
@@ -67,11 +66,6 @@ def test_family_wise_error() -> None:
     assert simultaneous <= 0.12
 
 
-def _scored(values: np.ndarray) -> ScoredRule:
-    losses = RuleLosses(np.stack([values, values]), None, np.zeros(values.size, dtype=bool))
-    return ScoredRule(RuleSpec("rule", "rival", lambda r, p: losses, {}), losses, ({},))
-
-
 def _contrast_rates(n: int, n_resamples: int, seed: int) -> tuple[float, float]:
     """How often the one-sided upper end, and the simultaneous lower ends of 6 rivals, exclude the truth, 0."""
     rng, missed = np.random.default_rng(seed), []
@@ -79,12 +73,11 @@ def _contrast_rates(n: int, n_resamples: int, seed: int) -> tuple[float, float]:
         lengths = _lengths(rng, 30)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         effect = np.repeat(rng.normal(0, np.sqrt(ICC), size=(30, 6)), lengths, axis=0)
-        differences = effect + rng.standard_normal((offsets[-1], 6)) * np.sqrt(1 - ICC)
+        sums = document_sums(effect + rng.standard_normal((offsets[-1], 6)) * np.sqrt(1 - ICC), offsets)
         made = contrasts(
-            _scored(np.zeros(offsets[-1])),
-            [_scored(column) for column in differences.T],
-            known=None,
-            offsets=offsets,
+            [f"rival {number}" for number in range(6)],
+            np.stack([-sums, -sums]),
+            lengths,
             rivals=[True] * 6,
             confidence_level=0.95,
             n_resamples=n_resamples,

@@ -41,8 +41,15 @@ def test_every_pair_has_the_third_as_its_proxy(three: Path) -> None:
     assert results["sentence"].startswith("For tiny3, stdlib, map arctan: of 3 pairs of models, ")
 
 
-def test_the_rules_fuse_the_first_two_and_say_which(three: Path) -> None:
-    assert load(three / "discriminate")["models"] == MODELS[:2]
+def test_the_rules_fuse_all_three(three: Path) -> None:
+    results = load(three / "discriminate")
+    assert results["models"] == MODELS
+    assert {f"model_{letter}" for letter in "abc"} <= set(results["rules"])
+    assert "contrastive" not in results["rules"]
+    for fold in results["rules"]["linear"]["parameters"]["folds"]:
+        assert len(fold["weight"]) == 3 and sum(fold["weight"]) == pytest.approx(1)
+    linear, best = results["rules"]["linear"]["log_loss_nats"], results["rules"]["oracle"]["log_loss_nats"]
+    assert best[1] < linear[0] == linear[1]
 
 
 def test_the_power_at_ten_thousand_tokens_is_the_plans(three: Path) -> None:

@@ -23,7 +23,7 @@ from brf_exp.maths.audit_cases import (
     small_cases,
 )
 from brf_exp.maths.audit_properties import PROPERTIES, TURN_RAD
-from brf_exp.maths.fusion import RULES
+from brf_exp.maths.rules import RULES
 
 Row = dict[str, Any]
 NAMES = [prop.name for prop in PROPERTIES]

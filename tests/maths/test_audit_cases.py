@@ -13,7 +13,7 @@ from brf_exp.maths.audit_cases import (
     score_of,
     small_cases,
 )
-from brf_exp.maths.fusion import fuse
+from brf_exp.maths.rules import fuse
 
 
 @pytest.mark.parametrize("n_tokens", sorted(PARTS))

@@ -7,7 +7,8 @@ from scipy.optimize import minimize_scalar
 from brf_exp.maths import audit_identities as module
 from brf_exp.maths.audit_cases import Forecasts, draw_forecasts
 from brf_exp.maths.audit_identities import OF_PAIRS, OF_TRIPLES, identities, nearest_mixture
-from brf_exp.maths.fusion import bhattacharyya, fuse
+from brf_exp.maths.fusion import bhattacharyya
+from brf_exp.maths.rules import fuse
 
 BROKEN = {"token_phases_mixture"}
 

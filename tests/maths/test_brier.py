@@ -10,7 +10,7 @@ from brf_exp.maths.brier import (
     sufficient_statistics,
     vote_brier,
 )
-from brf_exp.maths.fusion import fuse
+from brf_exp.maths.rules import fuse
 from brf_exp.maths.tails import tail_sums
 from brf_exp.maths.topk import KnownTokens, known_tokens
 from brf_exp.maths.undefined import UndefinedStatisticError

@@ -11,7 +11,7 @@ from brf_exp.maths.calibration_error import (
     top_probability,
 )
 from brf_exp.maths.documents import offsets_from_lengths
-from brf_exp.maths.fusion import fuse
+from brf_exp.maths.rules import fuse
 from brf_exp.maths.topk import known_tokens
 from brf_exp.maths.undefined import UndefinedStatisticError
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from brf_exp.maths.fusion import RULES, bhattacharyya, equal_weights, fuse, mixture_share
+from brf_exp.maths.fusion import bhattacharyya, equal_weights, mixture_share
+from brf_exp.maths.rules import RULES, fuse
 
 LOG_P = np.log([[[0.7, 0.2, 0.1]], [[0.1, 0.3, 0.6]]])
 

@@ -5,8 +5,8 @@ from scipy import stats
 from brf_exp.maths import worlds
 from brf_exp.maths.distribution import gap_distribution
 from brf_exp.maths.documents import autocorrelation
-from brf_exp.maths.fusion import fuse
 from brf_exp.maths.phases import phases
+from brf_exp.maths.rules import fuse
 from brf_exp.maths.worlds import GapWorld, TokenWorld, WorldShape, gap_world, token_world, world_shape
 
 N = worlds.N_DOCUMENTS * worlds.N_POSITIONS

@@ -1,27 +1,25 @@
 """Slow references: loops and dictionaries, written from the definitions and sharing nothing with the package."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from brf_exp.maths.topk import KnownTokens, known_tokens
 
-Truncate = Callable[[np.ndarray, np.ndarray, tuple[int, int]], KnownTokens]
+Full = tuple[np.ndarray, np.ndarray]
+Truncate = Callable[[np.ndarray, np.ndarray, Sequence[int]], KnownTokens]
 
 
-def _truncate(log_p: np.ndarray, targets: np.ndarray, k: tuple[int, int]) -> KnownTokens:
-    """The top-k rows that a dump of full distributions (2, n, V) would hold."""
+def _truncate(log_p: np.ndarray, targets: np.ndarray, k: Sequence[int]) -> KnownTokens:
+    """The top-k rows that a dump of full distributions (M, n, V) would hold."""
     rows = np.arange(targets.size)
     order = [np.argsort(-model, axis=1, kind="stable")[:, :size] for model, size in zip(log_p, k, strict=True)]
     ranked = [np.take_along_axis(model, ids, axis=1) for model, ids in zip(log_p, order, strict=True)]
-    return known_tokens(
-        (order[0], order[1]),
-        (ranked[0], ranked[1]),
-        target_ids=targets,
-        target_log_p=np.stack([model[rows, targets] for model in log_p]),
-    )
+    exact = np.stack([model[rows, targets] for model in log_p])
+    complete = min(k) == log_p.shape[2]
+    return known_tokens(order, ranked, target_ids=targets, target_log_p=exact, complete=complete)
 
 
 @pytest.fixture(scope="session")
@@ -29,16 +27,27 @@ def truncate() -> Truncate:
     return _truncate
 
 
-@pytest.fixture(scope="session")
-def full() -> tuple[np.ndarray, np.ndarray]:
-    """Full distributions (2, 30, 9) as log-probabilities, and realised tokens (30,)."""
+def _full(n_models: int, temperature: float = 1.0) -> Full:
+    """Full distributions (M, 30, 9) as log-probabilities, and realised tokens (30,)."""
     rng = np.random.default_rng(20)
-    p = rng.dirichlet(np.full(9, 0.6), size=(2, 30)) + 1e-6
+    p = rng.dirichlet(np.full(9, 0.6), size=(n_models, 30)) + 1e-6
+    p = p ** (1 / temperature)
     p /= p.sum(axis=2, keepdims=True)
     return np.log(p), rng.integers(0, 9, 30)
 
 
+@pytest.fixture(scope="session")
+def full_of() -> Callable[..., Full]:
+    return _full
+
+
+@pytest.fixture(scope="session")
+def full() -> Full:
+    return _full(2)
+
+
 Distribution = dict[int, float]
+Models = Sequence[Distribution]
 
 
 def _normalised(scores: Distribution) -> Distribution:
@@ -47,47 +56,75 @@ def _normalised(scores: Distribution) -> Distribution:
 
 
 class SlowRules:
-    """Every rule for two models and one position: dictionaries of token -> probability in, the same out."""
+    """Every rule for one position: a dictionary of token -> probability per model in, one out.
+
+    `weights` are all models'; phases are a number per model, or a dictionary of token -> phase per model.
+    """
 
     @staticmethod
-    def linear(a: Distribution, b: Distribution, weight: float) -> Distribution:
-        return _normalised({t: weight * a[t] + (1 - weight) * b[t] for t in a})
+    def linear(models: Models, weights: Sequence[float]) -> Distribution:
+        return _normalised({t: sum(w * p[t] for w, p in zip(weights, models, strict=True)) for t in models[0]})
 
     @staticmethod
-    def log_linear(a: Distribution, b: Distribution, weight: float) -> Distribution:
-        return _normalised({t: a[t] ** weight * b[t] ** (1 - weight) for t in a})
+    def log_linear(models: Models, weights: Sequence[float]) -> Distribution:
+        return _normalised({t: math.prod(p[t] ** w for w, p in zip(weights, models, strict=True)) for t in models[0]})
 
     @staticmethod
-    def product(a: Distribution, b: Distribution, exponent: float) -> Distribution:
-        return _normalised({t: math.sqrt(a[t]) ** exponent * math.sqrt(b[t]) ** exponent for t in a})
+    def product(models: Models, weights: Sequence[float], exponent: float) -> Distribution:
+        return _normalised({t: math.prod(p[t] ** (exponent / len(models)) for p in models) for t in models[0]})
 
     @staticmethod
-    def power_mean(a: Distribution, b: Distribution, order: float, weight: float) -> Distribution:
+    def power_mean(models: Models, weights: Sequence[float], order: float) -> Distribution:
         if order == 0:
-            return SlowRules.log_linear(a, b, weight)
-        return _normalised({t: (weight * a[t] ** order + (1 - weight) * b[t] ** order) ** (1 / order) for t in a})
-
-    @staticmethod
-    def lin_log(a: Distribution, b: Distribution, mixture: float, weight: float) -> Distribution:
-        linear, log_pool = SlowRules.linear(a, b, weight), SlowRules.log_linear(a, b, 0.5)
-        return {t: (1 - mixture) * linear[t] + mixture * log_pool[t] for t in a}
-
-    @staticmethod
-    def born(a: Distribution, b: Distribution, phase_a: float, phase_b: float, weight: float) -> Distribution:
-        def amplitude(p: float, w: float, phase: float) -> complex:
-            return math.sqrt(w * p) * complex(math.cos(phase), math.sin(phase))
-
+            return SlowRules.log_linear(models, weights)
         return _normalised(
-            {t: abs(amplitude(a[t], weight, phase_a) + amplitude(b[t], 1 - weight, phase_b)) ** 2 for t in a}
+            {t: sum(w * p[t] ** order for w, p in zip(weights, models, strict=True)) ** (1 / order) for t in models[0]}
         )
 
     @staticmethod
-    def vote(a: Distribution, b: Distribution, hit_rate: float) -> Distribution:
-        first, second = max(a, key=lambda t: a[t]), max(b, key=lambda t: b[t])
-        mean = SlowRules.linear(a, b, 0.5)
-        voted = max((first, second), key=lambda t: mean[t])
+    def lin_log_mixture(models: Models, weights: Sequence[float], mixture: float) -> Distribution:
+        linear = SlowRules.linear(models, weights)
+        log_pool = SlowRules.log_linear(models, [1 / len(models)] * len(models))
+        return {t: (1 - mixture) * linear[t] + mixture * log_pool[t] for t in models[0]}
+
+    @staticmethod
+    def constant_coherence(models: Models, weights: Sequence[float], coherence: float) -> Distribution:
+        def score(t: int) -> float:
+            found = 0.0
+            for i, (w, p) in enumerate(zip(weights, models, strict=True)):
+                for j, (v, q) in enumerate(zip(weights, models, strict=True)):
+                    found += (1.0 if i == j else coherence) * math.sqrt(w * p[t] * v * q[t])
+            return max(found, 0.0)
+
+        return _normalised({t: score(t) for t in models[0]})
+
+    @staticmethod
+    def brf(models: Models, weights: Sequence[float], phases: Sequence[float | dict[int, float]]) -> Distribution:
+        def amplitude(t: int) -> complex:
+            found = 0j
+            for w, p, phase in zip(weights, models, phases, strict=True):
+                angle = phase[t] if isinstance(phase, dict) else phase
+                found += math.sqrt(w * p[t]) * complex(math.cos(angle), math.sin(angle))
+            return found
+
+        return _normalised({t: abs(amplitude(t)) ** 2 for t in models[0]})
+
+    @staticmethod
+    def contrastive(models: Models, weights: Sequence[float], strength: float) -> Distribution:
+        first, second = models
+        return _normalised({t: first[t] ** (1 + strength) / second[t] ** strength for t in first})
+
+    @staticmethod
+    def majority_vote(models: Models, weights: Sequence[float], hit_rate: float) -> Distribution:
+        tops = [max(p, key=lambda t, p=p: p[t]) for p in models]
+        mean = SlowRules.linear(models, [1 / len(models)] * len(models))
+        voted = max(tops, key=lambda t: (tops.count(t), mean[t]))
         rest = 1 - mean[voted]
-        return {t: hit_rate if t == voted else (1 - hit_rate) * mean[t] / rest for t in a}
+        return {t: hit_rate if t == voted else (1 - hit_rate) * mean[t] / rest for t in mean}
+
+    @staticmethod
+    def routing(models: Models, weights: Sequence[float], confidence: Sequence[float]) -> Distribution:
+        return dict(models[max(range(len(models)), key=lambda i: (confidence[i], -i))])
 
 
 @pytest.fixture(scope="session")

@@ -1,45 +1,50 @@
 """Rules on top-k rows with k = V, and on full distributions, against loops and dictionaries."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from brf_exp.maths import fusion, topk_rules, topk_votes
+from brf_exp.maths import rules, topk_rules, topk_votes
+from brf_exp.maths.fusion_rows import FusionRows, coherences
+from brf_exp.maths.specs import CANDIDATE, brf_spec
 
 TOLERANCE = 1e-9
 ORDERS = (-1.0, 0.0, 0.25, 0.5, 0.75, 1.0, 2.0)
 CASES = [
-    *[("linear", topk_rules.linear_losses, {"weight": w}) for w in (0.1, 0.5, 0.8)],
-    *[("log_linear", topk_rules.log_linear_losses, {"weight": w}) for w in (0.16, 0.5, 0.7)],
-    *[("product", topk_rules.product_losses, {"exponent": s}) for s in (1.0, 1.3, 2.0)],
-    *[("power_mean", topk_rules.power_mean_losses, {"order": r, "weight": w}) for r in ORDERS for w in (0.5, 0.3)],
-    *[
-        ("lin_log", topk_rules.lin_log_losses, {"mixture": m, "weight": w})
-        for m in (0.05, 0.6, 1.0)
-        for w in (0.5, 0.3)
-    ],
+    ("linear", {}),
+    ("log_linear", {}),
+    *[("product", {"exponent": s}) for s in (1.0, 1.3, 2.0)],
+    *[("power_mean", {"order": r}) for r in ORDERS],
+    *[("lin_log_mixture", {"mixture": m}) for m in (0.05, 0.6, 1.0)],
+    *[("constant_coherence", {"coherence": c}) for c in (-0.3, 0.0, 0.6, 1.0)],
+    *[("contrastive", {"strength": s}) for s in (0.02, 0.5, 1.0)],
 ]
-FULL_NAMES = {"lin_log": "lin_log_mixture"}
+WEIGHTS = {
+    2: [(0.5, 0.5), (0.16, 0.84), (0.7, 0.3)],
+    3: [(1 / 3, 1 / 3, 1 / 3), (0.2, 0.5, 0.3)],
+    4: [(0.25, 0.25, 0.25, 0.25), (0.1, 0.2, 0.3, 0.4)],
+}
+GRID = [
+    (name, parameters, weights)
+    for name, parameters in CASES
+    for n_models, choices in WEIGHTS.items()
+    for weights in (choices if rules.RULES[name].weighted else choices[:1])
+    if n_models <= (rules.RULES[name].most_models or n_models)
+]
+Slow = Callable[..., dict[int, float]]
 
 
 def _distributions(log_p: np.ndarray, row: int) -> list[dict[int, float]]:
     return [{t: math.exp(value) for t, value in enumerate(model[row])} for model in log_p]
 
 
-def _slow_losses(
-    full: tuple[np.ndarray, np.ndarray], rule: Callable[..., dict[int, float]], parameters: dict[str, Any]
-) -> np.ndarray:
+def _slow_losses(full, rule: Slow, weights: Sequence[float], of_row: Callable[[int], dict[str, Any]]) -> np.ndarray:
     log_p, targets = full
-    per_row = {name: np.broadcast_to(value, targets.shape) for name, value in parameters.items()}
-    return np.array(
-        [
-            -math.log(rule(*_distributions(log_p, n), **{k: float(v[n]) for k, v in per_row.items()})[int(y)])
-            for n, y in enumerate(targets)
-        ]
-    )
+    fused = [rule(_distributions(log_p, n), weights, **of_row(n)) for n in range(targets.size)]
+    return np.array([-math.log(q[int(y)]) for q, y in zip(fused, targets, strict=True)])
 
 
 def _assert_point(losses: topk_rules.RuleLosses, expected: np.ndarray) -> None:
@@ -48,72 +53,113 @@ def _assert_point(losses: topk_rules.RuleLosses, expected: np.ndarray) -> None:
     np.testing.assert_allclose(losses.bounds[1], expected, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("name", "losses", "parameters"), CASES)
-def test_rule_at_full_vocabulary(full, truncate, slow, name, losses, parameters) -> None:
-    known = truncate(*full, (9, 9))
-    _assert_point(losses(known, **parameters), _slow_losses(full, getattr(slow, name), parameters))
-
-
-# On full distributions the mixture's log pool has the weights of its linear pool, so only equal ones compare.
-FULL_CASES = [case for case in CASES if case[0] != "lin_log" or case[2]["weight"] == 0.5]
-
-
-@pytest.mark.parametrize(("name", "losses", "parameters"), FULL_CASES)
-def test_full_distributions(full, slow, name, losses, parameters) -> None:
+def _full_losses(full, name: str, weights: Sequence[float], **parameters: Any) -> np.ndarray:
     log_p, targets = full
-    given = dict(parameters)
-    weight = given.pop("weight", 0.5)
-    p = fusion.fuse(FULL_NAMES.get(name, name), log_p, weights=np.array([weight, 1 - weight]), **given).p
-    expected = _slow_losses(full, getattr(slow, name), parameters)
-    np.testing.assert_allclose(-np.log(p[np.arange(targets.size), targets]), expected, atol=TOLERANCE)
+    return -np.log(rules.fuse(name, log_p, weights=np.array(weights), **parameters).p[np.arange(targets.size), targets])
 
 
-@pytest.mark.parametrize("weight", [0.5, 0.2])
-def test_born_rule(full, truncate, slow, weight: float) -> None:
+def _weight(weights: Sequence[float]) -> topk_rules.Weight:
+    return weights[0] if len(weights) == 2 else np.array(weights)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+@pytest.mark.parametrize(("name", "parameters", "weights"), GRID)
+def test_rule_at_full_vocabulary(full_of, truncate, slow, name, parameters, weights, temperature) -> None:
+    full = full_of(len(weights), temperature)
+    known = truncate(*full, (9,) * len(weights))
+    expected = _slow_losses(full, getattr(slow, name), weights, lambda n: parameters)
+    given = {**parameters, "weight": _weight(weights)} if rules.RULES[name].weighted else parameters
+    _assert_point(rules.known_losses(name, known, **given), expected)
+    np.testing.assert_allclose(_full_losses(full, name, weights, **parameters), expected, atol=TOLERANCE)
+
+
+def test_every_rule_has_a_case() -> None:
+    assert {name for name, _ in CASES} | {"brf", "majority_vote", "routing"} == set(rules.RULES)
+
+
+@pytest.mark.parametrize("weights", [w for choices in WEIGHTS.values() for w in choices])
+def test_born_rule(full_of, truncate, slow, weights: tuple[float, ...]) -> None:
+    full = full_of(len(weights))
+    phi = np.random.default_rng(21).uniform(0, 2 * np.pi, size=(len(weights), 30))
+    expected = _slow_losses(full, slow.brf, weights, lambda n: {"phases": phi[:, n].tolist()})
+    known = truncate(*full, (9,) * len(weights))
+    _assert_point(topk_rules.coherent_losses(known, coherence=coherences(phi), weight=_weight(weights)), expected)
+    np.testing.assert_allclose(_full_losses(full, "brf", weights, phases_rad=phi), expected, atol=TOLERANCE)
+
+
+def _rows(full, truncate, temperatures: tuple[float, ...]) -> FusionRows:
+    """Rows of whole vocabularies, with gaps in logits at temperature 1."""
     log_p, targets = full
-    phi = np.random.default_rng(21).uniform(0, 2 * np.pi, size=(2, targets.size))
-    expected = _slow_losses(full, slow.born, {"phase_a": phi[0], "phase_b": phi[1], "weight": weight})
-    known = truncate(*full, (9, 9))
-    _assert_point(topk_rules.coherent_losses(known, coherence=np.cos(phi[0] - phi[1]), weight=weight), expected)
-    p = fusion.fuse("brf", log_p, weights=np.array([weight, 1 - weight]), phases_rad=phi).p
-    np.testing.assert_allclose(-np.log(p[np.arange(targets.size), targets]), expected, atol=TOLERANCE)
+    ks = (9,) * len(log_p)
+    best = np.sort(log_p, axis=2)
+    gaps = best[:, :, -1] - best[:, :, -2]
+    warm = {t: log_p / t - np.logaddexp.reduce(log_p / t, axis=2, keepdims=True) for t in temperatures}
+    known = {t: truncate(made, targets, ks) for t, made in warm.items()}
+    none = np.zeros_like(gaps)
+    return FusionRows(
+        truncate(log_p, targets, ks), gaps, gaps, none, none, none, np.array([0, 30]), at_temperatures=known
+    )
 
 
-@pytest.mark.parametrize("coherence", [-0.95, -0.3, 0.0, 0.6, 1.0])
-def test_constant_coherence(full, truncate, slow, coherence: float) -> None:
-    angle = math.acos(coherence)
-    expected = _slow_losses(full, slow.born, {"phase_a": angle, "phase_b": 0.0, "weight": 0.3})
-    _assert_point(topk_rules.coherent_losses(truncate(*full, (9, 9)), coherence=coherence, weight=0.3), expected)
+@pytest.mark.parametrize("scope", ["position", "token"])
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+@pytest.mark.parametrize("weights", [w for choices in WEIGHTS.values() for w in choices[1:]])
+def test_born_rule_of_a_map(full_of, truncate, slow, weights, temperature, scope) -> None:
+    """arctan phases of the logits, of models at a temperature: per position, or per token from its own gap."""
+    full, scale = full_of(len(weights)), 1.7
     log_p, targets = full
-    p = fusion.fuse("constant_coherence", log_p, weights=np.array([0.3, 0.7]), coherence=coherence).p
-    np.testing.assert_allclose(-np.log(p[np.arange(targets.size), targets]), expected, atol=TOLERANCE)
+
+    def phases(n: int) -> dict[str, Any]:
+        found: list[float | dict[int, float]] = []
+        for model in log_p:
+            z = sorted(model[n].tolist(), reverse=True)
+            of_tokens = {t: 2 * math.atan((z[0] - value) / scale) for t, value in enumerate(model[n].tolist())}
+            found.append(of_tokens if scope == "token" else 2 * math.atan((z[0] - z[1]) / scale))
+        return {"phases": found}
+
+    warm = log_p / temperature
+    warm = warm - np.log(np.exp(warm).sum(axis=2, keepdims=True))
+    expected = _slow_losses((warm, targets), slow.brf, weights, phases)
+    spec = brf_spec("brf", "arctan", scale, role=CANDIDATE, n_models=len(weights), default_scale=None, scope=scope)
+    weight = weights[0] if len(weights) == 2 else weights
+    parameters = {"weight": weight, "scale": scale, "temperature": temperature}
+    _assert_point(spec.losses(_rows(full, truncate, (0.5, 2.0)), parameters), expected)
 
 
-def test_vote_gated_forecast(full, truncate, slow) -> None:
-    log_p, targets = full
+@pytest.mark.parametrize("n_models", [2, 3, 4])
+def test_vote_gated_forecast(full_of, truncate, slow, n_models: int) -> None:
+    log_p, targets = full_of(n_models)
+    # Every other position: models that mostly agree.
+    log_p = np.where(np.arange(30)[:, None] % 2 == 0, 0.2 * log_p + 1.5 * log_p[0], log_p)
+    log_p = log_p - np.log(np.exp(log_p).sum(axis=2, keepdims=True))
+    full = log_p, targets
     rates = np.random.default_rng(22).uniform(0.2, 0.9, targets.size)
-    expected = _slow_losses(full, slow.vote, {"hit_rate": rates})
-    known = truncate(*full, (9, 9))
+    weights = [1 / n_models] * n_models
+    expected = _slow_losses(full, slow.majority_vote, weights, lambda n: {"hit_rate": float(rates[n])})
+    known = truncate(*full, (9,) * n_models)
     ballot = topk_votes.votes(known)
     _assert_point(topk_votes.vote_losses(known, ballot, hit_rate=rates), expected)
-    tops = [np.argmax(model, axis=1) for model in log_p]
-    np.testing.assert_array_equal(ballot.agree, tops[0] == tops[1])
+    tops = np.argmax(log_p, axis=2)
+    np.testing.assert_array_equal(ballot.agree, (tops == tops[0]).all(axis=0))
     assert ballot.hit.any() and not ballot.hit.all() and ballot.agree.any() and not ballot.agree.all()
-    one_rate = fusion.fuse("majority_vote", log_p, hit_rate=0.4).p[np.arange(targets.size), targets]
-    np.testing.assert_allclose(-np.log(one_rate), _slow_losses(full, slow.vote, {"hit_rate": 0.4}), atol=TOLERANCE)
+    one_rate = _slow_losses(full, slow.majority_vote, weights, lambda n: {"hit_rate": 0.4})
+    np.testing.assert_allclose(_full_losses(full, "majority_vote", weights, hit_rate=0.4), one_rate, atol=TOLERANCE)
 
 
-def test_routing_models_and_oracle(full, truncate) -> None:
-    log_p, targets = full
-    known = truncate(*full, (9, 9))
-    confidence = np.random.default_rng(23).random((2, targets.size))
+@pytest.mark.parametrize("n_models", [2, 3, 4])
+def test_routing_models_and_oracle(full_of, truncate, slow, n_models: int) -> None:
+    log_p, targets = full = full_of(n_models)
+    known = truncate(*full, (9,) * n_models)
+    confidence = np.random.default_rng(23).random((n_models, targets.size))
     confidence[:, 0] = 0.5  # a tie: the first model
-    mine = [-float(log_p[0 if confidence[0, n] >= confidence[1, n] else 1, n, y]) for n, y in enumerate(targets)]
-    _assert_point(topk_rules.routed_losses(known, confidence=confidence), np.array(mine))
-    for model in (0, 1):
+    weights = [1 / n_models] * n_models
+    expected = _slow_losses(full, slow.routing, weights, lambda n: {"confidence": confidence[:, n].tolist()})
+    _assert_point(topk_rules.routed_losses(known, confidence=confidence), expected)
+    np.testing.assert_allclose(_full_losses(full, "routing", weights, confidence=confidence), expected, atol=TOLERANCE)
+    for model in range(n_models):
         alone = np.array([-log_p[model, n, y] for n, y in enumerate(targets)])
         _assert_point(topk_rules.single_losses(known, model=model), alone)
-    best = np.array([-max(log_p[0, n, y], log_p[1, n, y]) for n, y in enumerate(targets)])
+    best = np.array([-max(log_p[:, n, y]) for n, y in enumerate(targets)])
     _assert_point(topk_rules.oracle_losses(known), best)
 
 
@@ -123,7 +169,7 @@ def test_eight_numbers_give_the_log_loss_and_the_brier_score(full) -> None:
     p, rows = np.exp(log_p), np.arange(targets.size)
     root = np.sqrt(p[0] * p[1])
     c = np.cos(np.random.default_rng(24).uniform(0, np.pi, targets.size))
-    q = fusion.fuse("constant_coherence", log_p, coherence=c).p
+    q = rules.fuse("constant_coherence", log_p, coherence=c).p
     one_hot = np.zeros_like(q)
     one_hot[rows, targets] = 1
     brier = ((q - one_hot) ** 2).sum(axis=1)

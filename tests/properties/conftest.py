@@ -1,4 +1,4 @@
-"""Random pairs of distributions, easy and awkward, and the top-k rows that a dump of them would hold."""
+"""Random sets of distributions, easy and awkward, and the top-k rows that a dump of them would hold."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ KINDS = ("dirichlet", "peaked", "tied", "equal", "tiny_tails")
 
 @dataclass(frozen=True)
 class Dump:
-    """Full distributions (2, n, V) as log-probabilities, realised tokens, and the same cut to top-k rows."""
+    """Full distributions (M, n, V) as log-probabilities, realised tokens, and the same cut to top-k rows."""
 
     log_p: np.ndarray
     targets: np.ndarray
@@ -38,9 +38,9 @@ def _logits(kind: str, rng: np.random.Generator, shape: tuple[int, int, int]) ->
     return np.log(rng.dirichlet(np.full(shape[2], 0.4), size=shape[:2]) + 1e-12)
 
 
-def _dump(seed: int, kind: str, vocabulary_size: int, k: tuple[int, int], n: int = 25) -> Dump:
+def _dump(seed: int, kind: str, vocabulary_size: int, k: tuple[int, ...], n: int = 25) -> Dump:
     rng = np.random.default_rng(seed)
-    logits = _logits(kind, rng, (2, n, vocabulary_size))
+    logits = _logits(kind, rng, (len(k), n, vocabulary_size))
     log_p = logits - np.logaddexp.reduce(logits, axis=2, keepdims=True)
     # Half of the realised tokens drawn from the models, half from anywhere.
     likely = (np.exp(log_p[0]).cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
@@ -49,8 +49,8 @@ def _dump(seed: int, kind: str, vocabulary_size: int, k: tuple[int, int], n: int
     order = [np.argsort(-row, axis=1, kind="stable")[:, :size] for row, size in zip(log_p, k, strict=True)]
     ranked = [np.take_along_axis(row, ids, axis=1) for row, ids in zip(log_p, order, strict=True)]
     exact = np.stack([row[np.arange(n), targets] for row in log_p])
-    known = known_tokens((order[0], order[1]), (ranked[0], ranked[1]), target_ids=targets, target_log_p=exact)
-    return Dump(log_p, targets, known)
+    complete = min(k) == vocabulary_size
+    return Dump(log_p, targets, known_tokens(order, ranked, target_ids=targets, target_log_p=exact, complete=complete))
 
 
 @pytest.fixture(scope="session")

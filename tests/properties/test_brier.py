@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from brf_exp.maths import forecasts
 from brf_exp.maths.brier import BrierScores, brier_of, brier_scores, log_loss_of, sufficient_statistics, vote_brier
 from brf_exp.maths.calibration_error import top_probability
-from brf_exp.maths.fusion import fuse
+from brf_exp.maths.rules import fuse
 
 SEEDS = st.integers(0, 2**32 - 1)
 KINDS = st.sampled_from(["dirichlet", "peaked", "tied", "equal", "tiny_tails"])

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brf_exp.maths.fusion import RULES, bhattacharyya, fuse, mixture_share
+from brf_exp.maths.fusion import bhattacharyya, mixture_share
+from brf_exp.maths.rules import RULES, fuse
 
 SEEDS = st.integers(0, 2**32 - 1)
 WEIGHTS = st.floats(0.0, 1.0)

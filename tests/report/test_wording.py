@@ -55,6 +55,8 @@ def test_intervals_with_fixed_decimals_line_up():
     [
         ({}, "–"), ({"weight": 0.5}, "weight 0.5"), ({"folds": [{}, {}]}, "–"),
         ({"folds": [{"hit_rate": 0.2, "a": 1.0}, {"hit_rate": 0.3, "a": 1.0}]}, "hit rate 0.2 to 0.3, a 1"),
+        ({"weight": [0.2, 0.5, 0.3]}, "weight 0.2 / 0.5 / 0.3"),
+        ({"folds": [{"weight": [0.2, 0.8]}, {"weight": [0.4, 0.8]}]}, "weight 0.2 to 0.4 / 0.8"),
     ],
 )  # fmt: skip
 def test_parameters_are_values_or_ranges(found, text):

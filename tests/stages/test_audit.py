@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from brf_exp.config import AuditStageConfig
-from brf_exp.maths.fusion import RULES, fuse
+from brf_exp.maths.rules import RULES, fuse
 from brf_exp.stages import audit as stage
 from brf_exp.stages.prior_systems import records
 from brf_exp.storage.runs import RESULTS, read_json

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from brf_exp.maths.fusion import RULES
+from brf_exp.maths.rules import RULES
 from brf_exp.stages.prior_systems import (
     COLUMNS,
     COMPARABLE,
