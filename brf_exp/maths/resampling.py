@@ -96,7 +96,8 @@ def sign_flip_pvalues(
     """Sign-flip of document sums (wild cluster bootstrap-t, null of zero imposed); `sums` (D, K), `lengths` (D,).
 
     Every replicate is studentised by its own standard error: with a common one, a ratio far from 0 would widen
-    everyone's reference distribution. `shrink` multiplies the observed statistics. Returns two-sided p-values (K,) and max-T adjusted ones (K,).
+    everyone's reference distribution. `shrink` multiplies the observed statistics. Returns two-sided p-values (K,) and
+    max-T adjusted ones (K,).
     """
     total = lengths.sum()
     lengths_f = lengths.astype(np.float64)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from brf_exp.report.audit_rows import example_rows, prior_system_rows, setting_rows
 from brf_exp.report.gallery import share_of
 from brf_exp.report.load import Run
-from brf_exp.report.audit_rows import example_rows, prior_system_rows, setting_rows
 from brf_exp.report.wording import SUPERSCRIPTS, interval, number, parameters, property_name, rule_name
 
 Row = list[Any]
