@@ -38,7 +38,8 @@ def main() -> None:
     for name in available_pairs():
         if any(name in row.name and read(folder, row) is None for row in rows):
             PAIRS[name](runs_dir)
-    compute(folder, rows, n_processes=chosen.processes)
+    # Error rates first, power last: an interrupted run has what matters most.
+    compute(folder, sorted(rows, key=lambda row: row.name.startswith("power")), n_processes=chosen.processes)
     if not chosen.only:
         target.write_text(page(folder, rows), encoding="utf-8")
         print(target)

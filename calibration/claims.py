@@ -24,13 +24,27 @@ def _exchangeable(design: Design) -> bool:
 class Claim:
     """A test: its title in tables, the designs in which its null is true, and what rate it claims there.
 
-    `kind` is SIZE where the rate must lie in the band, AT_MOST where it must not lie above.
+    `kind` is SIZE where the rate must lie in the band, AT_MOST where it must not lie above; `conservative` designs
+    are AT_MOST whatever the kind: the test was measured to reject too rarely there.
     """
 
     title: str
     covers: Callable[[Design], bool]
     why_not: str
     kind: str = SIZE
+    conservative: Callable[[Design], bool] = lambda design: False
+
+
+def _ramp(design: Design) -> bool:
+    return bool(design.position)
+
+
+def _ramp_or_few(design: Design) -> bool:
+    return bool(design.position) or design.n_documents <= 20
+
+
+def _ragged_and_few(design: Design) -> bool:
+    return bool(design.ragged) and design.n_documents <= 20
 
 
 _PLACES = "shared positions, because every model finds the start of a text hard and shifts break that"
@@ -42,14 +56,16 @@ TESTS = {
         _nothing_shared_by_places,
         "shared positions, which are in kappa and not in its null of 0; shared token difficulty, which is dependence",
     ),
-    "kappa_recentred": Claim("document t, kappa against re-pairings", _nothing_shared_by_tokens, _TOKENS),
-    "sign_flip": Claim("sign flip of the same", _nothing_shared_by_tokens, _TOKENS),
+    "kappa_recentred": Claim(
+        "document t, kappa against re-pairings", _nothing_shared_by_tokens, _TOKENS, conservative=_ramp
+    ),
+    "sign_flip": Claim("sign flip of the same", _nothing_shared_by_tokens, _TOKENS, conservative=_ramp_or_few),
     "shift": Claim(
         "shift null",
         _nothing_shared_by_places,
         f"{_PLACES}; documents shorter than 5 / (1 - autocorrelation), which a gate refuses; {_TOKENS}",
     ),
-    "repairing": Claim("re-pairing null", _nothing_shared_by_tokens, _TOKENS),
+    "repairing": Claim("re-pairing null", _nothing_shared_by_tokens, _TOKENS, conservative=_ragged_and_few),
     "dependent": Claim(
         "P1", _nothing_shared_by_tokens, f"{_TOKENS} (both nulls and a positive kappa, so at most .05)", AT_MOST
     ),
@@ -70,7 +86,9 @@ TESTS = {
 def covers(test: str, design: Design) -> str:
     """SIZE, AT_MOST or NOT: what a test claims in a design."""
     claim = TESTS[test]
-    return claim.kind if claim.covers(design) else NOT
+    if not claim.covers(design):
+        return NOT
+    return AT_MOST if claim.conservative(design) else claim.kind
 
 
 def text() -> str:
@@ -79,7 +97,12 @@ def text() -> str:
     for claim in TESTS.values():
         titles.setdefault(claim.why_not, []).append(claim.title)
     lines = [f"- {', '.join(its)}: {why}." for why, its in titles.items()]
-    return "\n".join(["Each test covers all designs but these:", "", *lines])
+    conservative = (
+        "Three tests reject too rarely in some designs, where only the upper edge is claimed: those against the "
+        "re-pairing mean where positions share a smooth ramp, the sign flip with 20 documents as well, and the "
+        "re-pairing null with 20 ragged documents."
+    )
+    return "\n".join(["Each test covers all designs but these:", "", *lines, "", conservative])
 
 
 @dataclass(frozen=True)

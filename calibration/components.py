@@ -70,7 +70,8 @@ def _document_level(result: CoherenceResult, rng: np.random.Generator) -> dict[s
         rng=rng,
     )
     mean, n_resamples = result.repairing.mean, EVALUATION.n_resamples
-    flip = sign_flip_pvalue(pairing, null_value=mean, n_resamples=n_resamples, rng=rng)
+    variance = result.repairing.mean_variance()
+    flip = sign_flip_pvalue(pairing, null_value=mean, null_variance=variance, n_resamples=n_resamples, rng=rng)
     return {"kappa": against_zero.pvalue, "sign_flip": flip}
 
 

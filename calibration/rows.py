@@ -13,17 +13,16 @@ from calibration.procedure import simulated_outcomes
 
 PHASES = ("arctan", "quantile")
 N_SIMULATIONS = 1000
-N_POWER, N_COVERAGE = 150, 400
+N_POWER, N_COVERAGE = 100, 250
 N_DRAWS, N_SEEDS = 200, 20
 N_ALWAYS_RESIDUAL = 200  # simulations of a null design whose regressor is run whatever P1 says
 
 # Designs of the whole procedure: shorter documents, because what costs time is the number of trees.
-LENGTH = 128
+LENGTH = 64
 PROCEDURES = {
     "independent": replace(DESIGNS["AR .6, icc .2"], length=LENGTH),
     "shared position .1": replace(DESIGNS["shared position .1"], length=LENGTH),
     "shared token .3": replace(DESIGNS["shared token .3"], length=LENGTH),
-    "shared token .5": replace(DESIGNS["shared token .5"], length=LENGTH),
     "all shared": replace(DESIGNS["all shared"], length=LENGTH),
     "shared token .3, proxy .9": replace(DESIGNS["shared token .3"], length=LENGTH, reliability=0.9),
 }

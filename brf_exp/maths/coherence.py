@@ -49,6 +49,17 @@ class RepairingNull:
     mean: float
     pvalue: float
     draws: np.ndarray
+    smallest_block: int
+
+    def mean_variance(self) -> float:
+        """Variance of the re-pairing mean as an estimate: it is made of the same documents, wrongly paired.
+
+        In blocks of m, the m (m - 1) wrong pairs average to a mean whose variance is that of one pairing over m - 1,
+        and one pairing varies by m / (m - 2) more than derangements do about their mean. Left out, the re-centred
+        test has a size of .065 for .05 at m = 8.
+        """
+        m = max(self.smallest_block, 3)
+        return float(self.draws.var()) * m / ((m - 2) * (m - 1))
 
 
 @dataclass(frozen=True)
@@ -139,10 +150,11 @@ def repairing_null(table: PairTable, columns: np.ndarray, *, kappa: float) -> Re
     mean = float(draws.mean())
     smallest = min(block.size for block in table.blocks)
     if smallest < MIN_BLOCK:
-        return RepairingNull(draws.size, mean, 1.0, draws)
+        return RepairingNull(draws.size, mean, 1.0, draws, smallest)
     factor = np.sqrt(smallest / (smallest - 2))
     as_far = factor * np.abs(draws - mean) >= abs(kappa - mean)
-    return RepairingNull(draws.size, mean, float((1 + as_far.sum()) / (draws.size + 1)), draws)
+    pvalue = float((1 + as_far.sum()) / (draws.size + 1))
+    return RepairingNull(draws.size, mean, pvalue, draws, smallest)
 
 
 @dataclass(frozen=True)
@@ -179,6 +191,7 @@ def coherence(
         pairing.excess.real,
         pairing.lengths,
         null_value=repairing.mean,
+        null_variance=repairing.mean_variance(),
         confidence_level=confidence_level,
         n_resamples=n_resamples,
         rng=rng,
@@ -214,7 +227,7 @@ def share_lower_ends(
     repairings: Repairings,
     columns: np.ndarray,
     *,
-    repairing_mean: float,
+    repairing: RepairingNull,
     possible: float,
     confidence_level: float,
 ) -> np.ndarray:
@@ -225,8 +238,8 @@ def share_lower_ends(
     for row in columns:
         terms, lengths = table.excess.real[rows, row], table.lengths[rows, row]
         estimate = ratio_estimate(terms[:, None], lengths)
-        kappa, error = float(estimate.mean[0]), float(estimate.standard_error[0])
-        ends.append((kappa - repairing_mean - quantile * error) / possible)
+        error = np.sqrt(estimate.standard_error[0] ** 2 + repairing.mean_variance())
+        ends.append((float(estimate.mean[0]) - repairing.mean - quantile * error) / possible)
     return np.array(ends)
 
 

@@ -91,12 +91,13 @@ def bootstrap_t(
 
 
 def sign_flip_pvalues(
-    sums: np.ndarray, lengths: np.ndarray, *, n_resamples: int, rng: np.random.Generator
+    sums: np.ndarray, lengths: np.ndarray, *, shrink: float = 1.0, n_resamples: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sign-flip of document sums (wild cluster bootstrap-t, null of zero imposed); `sums` (D, K), `lengths` (D,).
 
     Every replicate is studentised by its own standard error: with a common one, a ratio far from 0 would widen
-    everyone's reference distribution. Returns two-sided p-values (K,) and max-T adjusted ones (K,).
+    everyone's reference distribution. `shrink` multiplies the observed statistics. Returns two-sided p-values (K,) and
+    max-T adjusted ones (K,).
     """
     total = lengths.sum()
     lengths_f = lengths.astype(np.float64)
@@ -111,7 +112,7 @@ def sign_flip_pvalues(
         return np.abs(np.divide(mean, np.sqrt(np.maximum(variance, 0)), out=np.zeros_like(mean), where=variance > 0))
 
     # A hair below, so that the identical flip counts in spite of rounding.
-    observed = studentised(np.ones((1, sums.shape[0])))[0] * (1 - 1e-9)
+    observed = shrink * studentised(np.ones((1, sums.shape[0])))[0] * (1 - 1e-9)
     exceed, exceed_max = np.zeros(n_ratios), np.zeros(n_ratios)
     for n_rows in replicate_chunks(n_resamples, sums.shape[0]):
         signs = rng.integers(0, 2, size=(n_rows, sums.shape[0])).astype(np.float64) * 2 - 1
@@ -126,6 +127,7 @@ def ratio_test(
     lengths: np.ndarray,
     *,
     null_value: float = 0.0,
+    null_variance: float = 0.0,
     confidence_level: float,
     n_resamples: int,
     rng: np.random.Generator,
@@ -133,13 +135,15 @@ def ratio_test(
     """Two-sided test and interval of one ratio; `sums` (D,), `lengths` (D,).
 
     t(D - 1) of the linearised ratio, or the bootstrap-t where document lengths vary so much (coefficient of
-    variation above 0.5) that few documents carry the estimate.
+    variation above 0.5) that few documents carry the estimate. `null_variance`: where the null value is itself an
+    estimate, uncorrelated with the ratio, its variance; it widens error, test and interval.
     """
     estimate = ratio_estimate(sums[:, None], lengths)
     value, error = float(estimate.mean[0]), float(estimate.standard_error[0])
     # Up to rounding: documents that all have the ratio 0.1 differ from it in the last digit.
     if not error > 1e-12 * abs(value):
         raise UndefinedStatisticError("no variation", "all documents have the same value: the standard error is 0")
+    error = float(np.sqrt(error**2 + null_variance))
     statistic = (value - null_value) / error
     tail = (1 - confidence_level) / 2
     if coefficient_of_variation(lengths) <= 0.5:

@@ -7,7 +7,7 @@ import numpy as np
 from brf_exp.maths.coherence import shift_null
 from brf_exp.maths.documents import Offsets, document_chunks
 from brf_exp.maths.pairing import MatchedPairing, Pairing, Rows, true_pairing
-from brf_exp.maths.resampling import holm, sign_flip_pvalues
+from brf_exp.maths.resampling import holm, ratio_estimate, sign_flip_pvalues
 from brf_exp.maths.undefined import UndefinedStatisticError
 
 N_HARMONICS = 4
@@ -100,9 +100,20 @@ def _document_products(z1: Rows, z2: Rows, offsets: Offsets) -> np.ndarray:
 
 
 def sign_flip_pvalue(
-    pairing: MatchedPairing, *, null_value: float, n_resamples: int, rng: np.random.Generator
+    pairing: MatchedPairing,
+    *,
+    null_value: float,
+    null_variance: float = 0.0,
+    n_resamples: int,
+    rng: np.random.Generator,
 ) -> float:
-    """Two-sided p of the excess against `null_value` when whole documents' deviations change sign at random."""
+    """Two-sided p of the excess against `null_value` when whole documents' deviations change sign at random.
+
+    `null_variance`: that of the null value, where it is itself an estimate; the observed deviation shrinks by as much
+    as its standard error grows.
+    """
     sums = pairing.excess.real - null_value * pairing.lengths
-    pvalues, _ = sign_flip_pvalues(sums[:, None], pairing.lengths, n_resamples=n_resamples, rng=rng)
+    error = float(ratio_estimate(sums[:, None], pairing.lengths).standard_error[0])
+    shrink = error / np.hypot(error, np.sqrt(null_variance)) if null_variance > 0 else 1.0
+    pvalues, _ = sign_flip_pvalues(sums[:, None], pairing.lengths, shrink=shrink, n_resamples=n_resamples, rng=rng)
     return float(pvalues[0])

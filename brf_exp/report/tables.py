@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from brf_exp.report.audit_rows import example_rows, prior_system_rows, setting_rows
 from brf_exp.report.gallery import share_of
 from brf_exp.report.load import Run
 from brf_exp.report.wording import SUPERSCRIPTS, interval, number, parameters, property_name, rule_name
@@ -50,6 +51,10 @@ def tables(run: Run) -> dict[str, Table]:
     if run.audit is not None:
         made["audit"] = _audit(run.audit)
         made["identities"] = _identities(run.audit)
+        made["audit_settings"] = Table("Structural properties at every setting", *setting_rows(run.audit))
+        made["audit_examples"] = Table("An example of every property that is lacking", *example_rows(run.audit))
+        systems = prior_system_rows(run.audit)
+        made["prior_systems"] = Table("Prior systems", *systems, paper=(0, 1, 2, 4, 5, 6))
     return {name: table for name, table in made.items() if table.rows}
 
 

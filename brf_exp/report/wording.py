@@ -29,15 +29,18 @@ RULES = {
 CONTROLS = ("brf_zero", "brf_flipped", "brf_shifted", "brf_uniform")
 GROUPS = ("Phase-free rules", "Phase controls", "Single models", "Not rivals")
 PROPERTIES = {
-    "never_below_minimum": "never below both models",
-    "never_above_maximum": "never above both models",
+    "bounded": "between the models",
+    "never_below_minimum": "never below all models",
+    "never_above_maximum": "never above all models",
     "in_convex_hull": "a weighted average",
     "no_cross_terms": "no cross-terms",
+    "no_amplitude_cross_terms": "no cross-terms of amplitudes",
     "unanimity": "equal models stay as they are",
     "marginalisation": "keeps marginals",
     "external_bayesianity": "externally Bayesian",
     "zero_preservation": "keeps common zeros",
     "model_permutation": "order of models is irrelevant",
+    "token_permutation": "order of tokens is irrelevant",
     "gauge_invariance": "common phase is irrelevant",
 }
 QUESTIONS = {"find": "above 0", "support": "above \u03b4", "falsify": "below \u03b4"}

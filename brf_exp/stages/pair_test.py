@@ -258,6 +258,7 @@ def _secondary(test: PhaseTest, gaps: Gaps, primary: MapResult, table: PhaseTabl
     flip = sign_flip_pvalue(
         primary.plain.pairing,
         null_value=primary.plain.repairing.mean,
+        null_variance=primary.plain.repairing.mean_variance(),
         n_resamples=test.evaluation.n_resamples,
         rng=np.random.default_rng([test.seed, 33]),
     )

@@ -305,7 +305,7 @@ class PhaseTest:
         ends = share_lower_ends(
             residual_repairings,
             columns,
-            repairing_mean=residual.repairing.mean,
+            repairing=residual.repairing,
             possible=residual.possible,
             confidence_level=self.evaluation.confidence_level,
         )

@@ -65,6 +65,8 @@ def test_the_result_is_what_its_parts_say() -> None:
         np.array(raw).real,
         np.diff(offsets),
         null_value=draws.mean(),
+        # Blocks of 8: the mean of the wrong pairs varies by a seventh of what one pairing does.
+        null_variance=draws.var() * (8 / 6) / 7,
         confidence_level=0.95,
         n_resamples=9,
         rng=np.random.default_rng(0),
@@ -118,15 +120,29 @@ def test_rejects_at_is_the_decision_draw_by_draw() -> None:
 def test_share_lower_ends_are_those_of_the_ratio_test() -> None:
     found, repairings = _run(_world(7, correlation=0.1))
     columns = repairings.columns[:5]
-    ends = share_lower_ends(
-        repairings, columns, repairing_mean=found.repairing.mean, possible=0.6, confidence_level=0.9
-    )
+    ends = share_lower_ends(repairings, columns, repairing=found.repairing, possible=0.6, confidence_level=0.9)
     for row, end in zip(columns, ends, strict=True):
         pairing = pairing_at(repairings.table, row)
         test = ratio_test(
-            pairing.excess.real, pairing.lengths, confidence_level=0.9, n_resamples=9, rng=np.random.default_rng(0)
+            pairing.excess.real,
+            pairing.lengths,
+            null_variance=found.repairing.mean_variance(),
+            confidence_level=0.9,
+            n_resamples=9,
+            rng=np.random.default_rng(0),
         )
         assert end == pytest.approx((test.interval[0] - found.repairing.mean) / 0.6)
+
+
+def test_the_recentred_excess_varies_as_its_standard_error_says() -> None:
+    """Over many independent pairs: kappa less the mean of the wrong pairs, made of the same documents."""
+    found = [_run(_world(seed, correlation=0.0, n_documents=16, length=12), seed=seed)[0] for seed in range(600)]
+    stated = np.mean([one.test.standard_error**2 for one in found])
+    assert np.var([one.excess for one in found]) == pytest.approx(stated, rel=0.15)
+    # kappa alone varies less, by the seventh that the mean of the wrong pairs adds in blocks of 8.
+    extra = np.mean([one.repairing.mean_variance() for one in found])
+    assert np.var([one.excess_raw for one in found]) == pytest.approx(stated - extra, rel=0.15)
+    assert extra == pytest.approx((stated - extra) / 7, rel=0.15)
 
 
 def test_seed() -> None:

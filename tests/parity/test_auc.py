@@ -10,8 +10,8 @@ from sklearn.metrics import roc_auc_score
 from brf_exp.maths.auc import auc, auc_differences, obuchowski, placement_values, within_document_auc
 from brf_exp.maths.documents import offsets_from_lengths
 
-# Obuchowski (1997), table 3: two readers' scores of arteries by patient, + with and - without stenosis; as printed
-# with its results in the help file of the Cleveland Clinic's clusteredROC functions. Complete records only.
+# Obuchowski (1997), table 3: two readers' scores of arteries by patient, + with and - without stenosis, and the results
+# printed with them; taken from a public transcription of the example, not from the article. Complete records only.
 STENOSIS = """
 +87,87 +79,83 | +88,94 +95,93 | +100,100 +68,79 | +65,61 +89,91 | +97,97 +100,100 | +100,99 +89,88 | +77,77
 +94,89 -45,44 | +89,92 --11,-17 | +95,91 -30,14 | +95,95 -10,-122 | +100,100 -19,-3 | +75,75 | -70,73 +70,81

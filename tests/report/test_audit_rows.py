@@ -18,7 +18,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_a_row_per_setting_and_number_of_models(audit: dict) -> None:
     columns, rows = setting_rows(audit)
-    assert columns[:5] == ["rule", "setting", "models", "bounded", "never below both models"]
+    assert columns[:5] == ["rule", "setting", "models", "between the models", "never below all models"]
     assert all(len(row) == len(columns) for row in rows)
     assert len(rows) == sum(len(rule["settings"]) for rule in audit["rules"].values())
     assert ["power mean", "order 2", 3, False, False, True, False] in [row[:7] for row in rows]
@@ -33,7 +33,7 @@ def test_an_example_for_every_property_a_rule_lacks(audit: dict) -> None:
         assert abs(example["found"] - example["expected"]) >= 1e-3
         assert 0 <= example["token"] < len(example["fused"].split())
         assert (example["phases_rad"] is not None) is (example["rule"] == "Born Rule Fusion")
-    below = next(row for row in rows if row[0] == "Born Rule Fusion" and row[2] == "never below both models")
+    below = next(row for row in rows if row[0] == "Born Rule Fusion" and row[2] == "never below all models")
     assert len(below[5].split()) == 2
     per_token = [row[4] for row in rows if row[1] == "phases token random"]
     assert per_token and all(";" in phases for phases in per_token)
