@@ -23,8 +23,13 @@ class Results:
         self._rows = {row.name: row for row in made}
 
     def has(self, name: str) -> bool:
-        """Is this row among those asked for?"""
-        return name in self._rows
+        """Was this row asked for and computed?"""
+        return name in self._rows and read(self._folder, self._rows[name]) is not None
+
+    @property
+    def missing(self) -> list[str]:
+        """Rows that were asked for and are not there."""
+        return [name for name in self._rows if not self.has(name)]
 
     def n(self, name: str) -> int:
         """Simulations of a row."""
@@ -59,12 +64,13 @@ class Results:
     @property
     def n_simulations(self) -> int:
         """Simulations of all rows."""
-        return sum(row.n for row in self._rows.values())
+        return sum(row.n for row in self._rows.values() if self.has(row.name))
 
     @property
     def seconds(self) -> float:
         """Processor time that all rows took."""
-        return float(sum(read_json(path_of(self._folder, row))["seconds"] for row in self._rows.values()))
+        there = [row for row in self._rows.values() if self.has(row.name)]
+        return float(sum(read_json(path_of(self._folder, row))["seconds"] for row in there))
 
 
 def rate(values: Sequence[Any]) -> float:

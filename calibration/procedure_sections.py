@@ -44,6 +44,8 @@ def null_procedures(results: Results) -> str:
     lines = []
     for design in rows.PROCEDURES:
         name = rows.procedure_name(design)
+        if not results.has(name):
+            continue
         for phase in rows.PHASES:
             columns, whole = results.phase_columns(name, phase), results.with_residual(name, phase)
             rates = [
@@ -65,6 +67,8 @@ def residual_tests(results: Results) -> str:
     lines = []
     for design in rows.PROCEDURES:
         name = rows.procedure_name(design)
+        if not results.has(name):
+            continue
         claim = claims.NOT if "proxy" in design else claims.SIZE
         by_phase = [results.with_residual(name, phase) for phase in rows.PHASES]
         n, cells = len(by_phase[0]["verdict"]), []
@@ -90,6 +94,8 @@ def power(results: Results) -> str:
     for residual in rows.RESIDUALS:
         for n_documents in rows.POWER_DOCUMENTS:
             name = rows.power_name(residual, n_documents)
+            if not results.has(name):
+                continue
             for phase in rows.PHASES:
                 columns = results.phase_columns(name, phase)
                 rates = [
@@ -111,6 +117,8 @@ def interval_coverage(results: Results) -> str:
         name = rows.procedure_name("shared token .3")
         if residual:
             name = rows.power_name(residual, rows.PILOT_DOCUMENTS)
+        if not results.has(name):
+            continue
         n = results.n(name)
         for phase in rows.PHASES:
             columns, truth = results.phase_columns(name, phase), results.truth(residual, phase)
@@ -130,6 +138,8 @@ def planning(results: Results) -> str:
     """Predicted beside simulated power."""
     lines = []
     for residual in rows.RESIDUALS:
+        if not all(results.has(rows.power_name(residual, n)) for n in rows.POWER_DOCUMENTS):
+            continue
         pilots = results.phase_columns(rows.power_name(residual, rows.PILOT_DOCUMENTS), "arctan")
         truth = results.truth(residual, "arctan")["residual"]
         for bound in (0.0, DELTA):

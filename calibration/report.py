@@ -39,7 +39,13 @@ def page(folder: Path, made: Sequence[Row]) -> str:
     """The whole page, in Markdown."""
     results = Results(folder, made)
     sections = [_introduction(results), *(section(results) for section in SECTIONS)]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return "\n\n".join([*(section for section in sections if section), *_missing(results)]) + "\n"
+
+
+def _missing(results: Results) -> list[str]:
+    """What the page does not say because it was not computed."""
+    names = [f"- {name}" for name in results.missing]
+    return ["\n".join(["## Not computed yet", "", *names])] if names else []
 
 
 def _introduction(results: Results) -> str:
