@@ -11,7 +11,7 @@ from brf_exp.maths.fusion import Fused, bhattacharyya, mixture_share
 from brf_exp.maths.phases import MAPS, PhaseTable, Phasors, circular_shift
 from brf_exp.maths.phases import phases as gap_phases
 from brf_exp.maths.resampling import bootstrap_t, holm, ratio_estimate, ratio_test, sign_flip_pvalues
-from brf_exp.maths.rules import RULES, fuse
+from brf_exp.maths.rules import RULES, fuse, known_losses
 from brf_exp.maths.topk import KnownTokens, known_tokens
 from brf_exp.maths.topk_bounds import accuracy_bounds, difference_bounds
 from brf_exp.maths.undefined import UndefinedStatisticError
@@ -37,6 +37,7 @@ __all__ = [
     "gap_phases",
     "holm",
     "kuramoto_order",
+    "known_losses",
     "known_tokens",
     "mixture_share",
     "pairwise_phase_consistency",

@@ -6,6 +6,8 @@ docs/prior-systems.md is made of this list by scripts/prior_systems.py.
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from brf_exp.report.audit_rows import SYSTEMS
+
 FUSES = ("distributions", "next-token distributions", "generations", "document scores", "class probabilities")
 NEEDS = ("dumps", "live models", "training")
 COMPARABLE = ("yes", "no", "proxy")
@@ -14,16 +16,6 @@ MEANINGS = {
     "yes": "the rule itself is scored on the dumps",
     "proxy": "a rule that shares its idea is scored; its result says nothing final about the system",
     "no": "no rule here stands for it",
-}
-COLUMNS = {
-    "name": "system",
-    "year": "year",
-    "reference": "reference",
-    "fuses": "fuses",
-    "needs": "needs",
-    "comparable": "comparable from dumps",
-    "rule": "rule here",
-    "why": "why",
 }
 
 
@@ -248,8 +240,8 @@ def page() -> str:
         "",
         *(f"- *{answer}*: {meaning}." for answer, meaning in MEANINGS.items()),
         "",
-        f"| {' | '.join(COLUMNS.values())} |",
-        f"|{'---|' * len(COLUMNS)}",
+        f"| {' | '.join(SYSTEMS.values())} |",
+        f"|{'---|' * len(SYSTEMS)}",
         *(_row(record) for record in records()),
     ]
     return "\n".join(lines) + "\n"
@@ -258,4 +250,4 @@ def page() -> str:
 def _row(record: dict[str, Any]) -> str:
     rule = record["rule"]
     cells = record | {"rule": "" if rule is None else f"`{rule}`", "year": record["year"] or ""}
-    return f"| {' | '.join(str(cells[name]) for name in COLUMNS)} |"
+    return f"| {' | '.join(str(cells[name]) for name in SYSTEMS)} |"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from brf_exp.maths.rules import RULES
+from brf_exp.report.audit_rows import SYSTEMS
 from brf_exp.stages.prior_systems import (
-    COLUMNS,
     COMPARABLE,
     FUSES,
     MEANINGS,
@@ -66,7 +66,7 @@ def test_every_published_rule_has_a_system() -> None:
 
 def test_records_are_flat_rows() -> None:
     for record in records():
-        assert list(record) == list(COLUMNS) == [field.name for field in fields(PriorSystem)]
+        assert list(record) == list(SYSTEMS) == [field.name for field in fields(PriorSystem)]
         assert all(value is None or isinstance(value, str | int) for value in record.values())
 
 
@@ -77,4 +77,4 @@ def test_the_page_is_up_to_date() -> None:
 def test_the_page_has_a_row_of_full_width_per_system() -> None:
     rows = [line for line in page().splitlines() if line.startswith("|")]
     assert len(rows) == len(PRIOR_SYSTEMS) + 2
-    assert {row.count("|") for row in rows} == {len(COLUMNS) + 1}
+    assert {row.count("|") for row in rows} == {len(SYSTEMS) + 1}
