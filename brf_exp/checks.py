@@ -101,6 +101,10 @@ RULES: dict[type, dict[str, Rule]] = {
         "n_negative_controls": at_least(1),
         "min_documents": at_least(2),
     },
+    c.RecaptureConfig: {
+        "captures": Rule("a list of two or more folders, [A,B]", lambda value: len(value) != 1),
+        "max_tokens": at_least(1),
+    },
     c.ClaimsConfig: {"delta": BELOW_ONE},
 }
 

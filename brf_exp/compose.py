@@ -67,7 +67,7 @@ def run_stage(composed: DictConfig, stage: str) -> Path:
     """Run one stage on composed settings; the folder or file it made."""
     config = to_config(composed, stage)
     try:
-        made: Path = importlib.import_module(f"brf_exp.stages.{stage}").run(config)
+        made: Path = importlib.import_module(f"brf_exp.stages.{stage.replace('-', '_')}").run(config)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in MODEL_PACKAGES:
             raise

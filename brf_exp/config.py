@@ -153,6 +153,16 @@ class EvaluationConfig:
 
 
 @dataclass
+class RecaptureConfig:
+    """The pair captured a second time with other number noise: no smaller effect counts."""
+
+    enabled: bool = True  # capture again where the models can be run
+    captures: list[str] = field(default_factory=list)  # instead: folders of the same models and first texts, [A,B]
+    dtype: Dtype = Dtype.BFLOAT16  # number type of the second capture; float32 where the first has this one
+    max_tokens: int = 10_000  # positions captured again, from the first document on
+
+
+@dataclass
 class ClaimsConfig:
     """The ledger of public claims."""
 
@@ -211,12 +221,19 @@ class CoherenceStageConfig(AnalysisStageConfig):
 
 
 @dataclass
-class DiscriminateStageConfig(AnalysisStageConfig):
+class ScoringConfig(AnalysisStageConfig):
+    """What scoring rules needs besides."""
+
+    recapture: RecaptureConfig = field(default_factory=RecaptureConfig)
+
+
+@dataclass
+class DiscriminateStageConfig(ScoringConfig):
     """Cross-Term Discrimination Test: does the interference term predict what no phase-free rule does?"""
 
 
 @dataclass
-class RunStageConfig(AnalysisStageConfig):
+class RunStageConfig(ScoringConfig):
     """Capture, both tests, audit, claims and report for one pair."""
 
 

@@ -17,7 +17,8 @@ PATH_KEYS = frozenset(
     "claims.ledger corpus.path model.id out pair.a pair.b pair.proxy pair.submission phase.table proxy run runs_dir "
     "submission".split()
 )
-LIST_KEYS = frozenset(("captures", "pair.others"))
+CAPTURE_LISTS = frozenset(("captures", "recapture.captures"))
+LIST_KEYS = CAPTURE_LISTS | {"pair.others"}
 _FIELD_GROUPS = frozenset(name for schema in STAGES.values() for name in groups_of(schema))
 _OVERRIDE = re.compile(r"(?P<prefix>\+\+|\+|~)?(?P<key>[^=]*)(?:=(?P<value>.*))?", re.DOTALL)
 _SWEEP_FUNCTION = re.compile(r"(choice|glob|interval|range|shuffle|sort|tag)\(.*\)", re.DOTALL)
@@ -178,7 +179,7 @@ def _list(setting: Setting, value: str) -> str:
 def _members(setting: Setting, inner: str) -> list[str]:
     """The members of `A,B,...`, whose own names may hold commas."""
     pieces = [piece.strip() for piece in inner.split(",")]
-    is_capture = setting.key == "captures"
+    is_capture = setting.key in CAPTURE_LISTS
     found = _split(inner.split(","), models=not is_capture)
     least = 2 if is_capture else 1
     if found is not None and len(found) >= least:

@@ -18,7 +18,8 @@ from brf_exp import config
 from brf_exp.errors import ConfigError
 
 _REQUIREMENTS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_LISTS = {"captures": "a list of two or more folders, [A,B]", "pair.others": "a list of models, [A,B]"}
+_FOLDERS = "a list of two or more folders, [A,B]"
+_LISTS = {"captures": _FOLDERS, "recapture.captures": _FOLDERS, "pair.others": "a list of models, [A,B]"}
 
 
 @dataclass(frozen=True)

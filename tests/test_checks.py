@@ -45,6 +45,8 @@ CASES: list[tuple[type[c.StageConfig], str, Any, str]] = [
     (c.CaptureStageConfig, "capture.device", "tpu", "cpu, cuda, cuda:<number> or mps"),
     (c.RunStageConfig, "phase.name", "sine", "one of arctan, exponential, linear, quantile, table, tanh"),
     (c.RunStageConfig, "memory_mb", -1, "at least 0"),
+    (c.RunStageConfig, "recapture.captures", ["A"], "a list of two or more folders, [A,B]"),
+    (c.DiscriminateStageConfig, "recapture.max_tokens", 0, "at least 1"),
     (c.RunStageConfig, "phase.scale", 0.0, SCALE),
     (c.RunStageConfig, "phase.scale", -1.0, SCALE),
     (c.RunStageConfig, "phase.scale", 1e-300, SCALE),

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from brf_exp.maths import fusion
-from brf_exp.maths.forecasts import PartialForecast, vote_forecast
-from brf_exp.maths.topk import TARGET, KnownTokens
+from brf_exp.maths.forecast_rows import PartialForecast, Rows
+from brf_exp.maths.topk import TARGET
 from brf_exp.maths.undefined import UndefinedStatisticError
+from brf_exp.maths.vote_forecasts import VoteForecast, vote_forecast
 
 WORST = 2.0  # everything on one wrong token
 
@@ -55,8 +56,9 @@ def brier_scores(forecast: PartialForecast) -> BrierScores:
     in three ways: by the forecast's `outside`, quadratic in r; by the square of all that is not on S, m = 1 - sum_S q;
     and by m times the largest probability outside S. Each of them gives an upper end, and the smallest holds.
     """
-    least, most = (_quadratic(forecast, forecast.outside[end]) for end in (0, 1))
-    limits = [most, *(_quadratic(forecast, squares) for squares in _unshared_squares(forecast))]
+    inside = _inside(forecast)
+    least, most = (_quadratic(inside + forecast.outside[end]) for end in (0, 1))
+    limits = [most, *(_quadratic(inside + squares) for squares in _unshared_squares(forecast))]
     upper = np.minimum.reduce([_at_ends(limit, forecast) for limit in limits])
     lower = np.minimum(_minimum(least, forecast), upper)
     bounds = np.where(forecast.undefined, [[0.0], [WORST]], np.clip([lower, upper], 0, WORST))
@@ -65,19 +67,27 @@ def brier_scores(forecast: PartialForecast) -> BrierScores:
 
 def _unshared_squares(forecast: PartialForecast) -> tuple[np.ndarray, np.ndarray]:
     """m^2 and m times the largest probability outside S, in the form of `outside`; m = mass + slope r."""
-    mass, slope = 1 - forecast.fixed.sum(axis=1), -forecast.scaled.sum(axis=1)
+    slope = -forecast.scaled.sum(axis=1)
+    mass = np.ones_like(slope) if forecast.fixed is None else 1 - forecast.fixed.sum(axis=1)
     largest = np.minimum(forecast.peak[1].max(axis=0), 1.0)
     linear = np.stack([largest * mass, 0.5 * largest * slope, np.zeros_like(mass)])
     return np.stack([mass**2, mass * slope, slope**2]), linear
 
 
-def _quadratic(forecast: PartialForecast, outside: np.ndarray) -> np.ndarray:
+def _inside(forecast: PartialForecast) -> np.ndarray:
+    """Sums over S of missing^2, missing scaled and scaled^2, (3, n), where missing = fixed - [t = y]."""
+    fixed, scaled = forecast.at_target
+    missing, others = fixed - 1, forecast.scaled[:, TARGET + 1 :]
+    sums = np.stack([missing**2 * np.ones_like(scaled), missing * scaled, scaled**2 + np.vecdot(others, others)])
+    if forecast.fixed is not None:
+        rest = forecast.fixed[:, TARGET + 1 :]
+        sums[:2] += np.vecdot(rest, rest), np.vecdot(rest, others)
+    return sums
+
+
+def _quadratic(sums: np.ndarray) -> np.ndarray:
     """Coefficients (3, n) of the score as a polynomial in r, rising powers."""
-    missing = forecast.fixed.copy()
-    missing[:, TARGET] -= 1
-    scaled = forecast.scaled
-    inside = [(missing**2).sum(axis=1), (missing * scaled).sum(axis=1), (scaled**2).sum(axis=1)]
-    square, product, scaled_square = np.stack(inside) + outside
+    square, product, scaled_square = sums
     return np.stack([square, 2 * product, scaled_square])
 
 
@@ -99,12 +109,13 @@ def _minimum(coefficients: np.ndarray, forecast: PartialForecast) -> np.ndarray:
     return np.where(flat, ends, np.minimum(inner, ends))
 
 
-def vote_brier(known: KnownTokens, *, hit_rate: np.ndarray) -> BrierScores:
-    """Brier scores of the vote-gated forecast; `hit_rate` (n,) is the probability of the voted token.
+def vote_brier(rows: Rows, *, hit_rate: np.ndarray) -> BrierScores:
+    """Brier scores of the vote-gated forecast; `hit_rate` (n,) is the probability of the voted token."""
+    return ballot_brier(vote_forecast(rows, hit_rate=hit_rate))
 
-    Where the rows leave the tie-break open, the bounds hold for either winner.
-    """
-    ballot = vote_forecast(known, hit_rate=hit_rate)
+
+def ballot_brier(ballot: VoteForecast) -> BrierScores:
+    """Brier scores of a vote; where the rows leave the tie-break open, the bounds hold for either winner."""
     each = [brier_scores(forecast) for forecast in ballot.of_model]
     bounds = np.stack([scores.bounds for scores in each])
     lower = np.where(ballot.possible, bounds[:, 0], np.inf).min(axis=0)

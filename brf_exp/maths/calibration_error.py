@@ -4,48 +4,17 @@ Calibration error is not a proper score: a forecast that always gives the base r
 nothing. It is reported beside the log loss and the Brier score and decides nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from brf_exp.maths.documents import Offsets, lengths_of, spread
-from brf_exp.maths.forecasts import PartialForecast
 from brf_exp.maths.resampling import replicate_chunks
-from brf_exp.maths.topk import TARGET
 from brf_exp.maths.undefined import UndefinedStatisticError
 
 N_BINS = 15
-
-
-@dataclass(frozen=True)
-class TopProbability:
-    """The fused top-1 probability at n positions: `confidence` (2, n), lower and upper end, and `correct` (2, n),
-    whether the realised token surely and whether it possibly has it."""
-
-    confidence: np.ndarray
-    correct: np.ndarray
-
-
-def top_probability(forecast: PartialForecast) -> TopProbability:
-    """Largest probability of a fused forecast, as far as top-k rows tell it.
-
-    Raises UndefinedStatisticError where the forecast is undefined somewhere: without its normaliser it has no top-1
-    probability. A tie counts as possibly correct, not as surely.
-    """
-    if forecast.undefined.any():
-        count = int(forecast.undefined.sum())
-        raise UndefinedStatisticError("undefined fusion", f"the fused distribution is undefined at {count} positions")
-    # Probabilities rise with r, and their differences are linear in it: what holds at both its ends holds between.
-    ends = np.stack([forecast.fixed + forecast.scaled * r[:, None] for r in forecast.reciprocal])
-    best, target = ends.max(axis=2), ends[:, :, TARGET]
-    confidence = np.stack([np.maximum(best[0], forecast.peak[0, 0]), np.maximum(best[1], forecast.peak[1, 1])])
-    rivals = ends.copy()
-    rivals[:, :, TARGET] = -np.inf
-    surely = (target > np.maximum(rivals.max(axis=2), forecast.peak[1])).all(axis=0)
-    leads = np.all(np.any(target[:, :, None] >= rivals, axis=0), axis=1)
-    possibly = leads & (target >= forecast.peak[0]).any(axis=0)
-    return TopProbability(np.minimum(confidence, 1.0), np.stack([surely, possibly]))
 
 
 @dataclass(frozen=True)
@@ -97,10 +66,6 @@ def equal_mass_edges(confidence: np.ndarray, n_bins: int) -> np.ndarray:
     return np.concatenate([ranked[:1], inner[inner > ranked[0]], ranked[-1:]])
 
 
-def _bins(confidence: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    return np.searchsorted(edges[1:-1], confidence, side="right")
-
-
 def reliability_table(confidence: np.ndarray, correct: np.ndarray, *, n_bins: int = N_BINS) -> ReliabilityTable:
     """Mean confidence and accuracy in bins of equal mass, from `confidence` (n,) and `correct` (n,).
 
@@ -108,11 +73,9 @@ def reliability_table(confidence: np.ndarray, correct: np.ndarray, *, n_bins: in
     >>> table.mean_confidence.round(3), table.accuracy
     (array([0.3, 0.7]), array([0.5, 1. ]))
     """
-    edges = equal_mass_edges(confidence, n_bins)
-    bins = _bins(confidence, edges)
-    counts = np.bincount(bins, minlength=edges.size - 1)
-    sums = [np.bincount(bins, weights=values, minlength=counts.size) for values in (confidence, correct)]
-    return ReliabilityTable(edges, sums[0] / counts, sums[1] / counts, counts)
+    sums = CalibrationSums(np.array([0, confidence.size]), n_bins=n_bins)
+    sums.add(np.zeros(confidence.size, dtype=np.int64), confidence, correct)
+    return sums.table
 
 
 def calibration_error(
@@ -128,7 +91,7 @@ def calibration_error(
     """Calibration error of the top-1 probability, debiased, with an interval by resampling documents.
 
     Not a proper score: report it beside one, never choose a rule by it. It sees miscalibration between bins only, so
-    it is a lower bound of what finer bins would show.
+    it is a lower bound of what finer bins would show. `CalibrationSums` takes the same chunk by chunk.
 
     Parameters: `confidence` (n,), or (2, n) bounds; `correct` (n,) bool, or (2, n) surely and possibly;
     `offsets` (D + 1,). Raises UndefinedStatisticError for fewer than two documents, or a bin that one document fills.
@@ -142,39 +105,114 @@ def calibration_error(
     fails, so the lower end of `expected` is 0 unless resampling about D_b = 0 rejects perfect calibration. Bounds: bins
     are made by the midpoints and v_b taken there; confidences and open positions move freely within their bounds.
     """
-    bounds, certain = _bounds(confidence, correct, offsets)
-    middle = bounds.mean(axis=0)
-    table = reliability_table(middle, certain.mean(axis=0), n_bins=n_bins)
-    sums = _bin_sums(bounds, certain, _bins(middle, table.edges), offsets, table.counts.size)
-    observed = sums.errors(np.ones((1, offsets.size - 1)))
-    if (observed.documents[0] < 2).any():
-        raise UndefinedStatisticError("bins", f"every bin needs 2 documents or more; `n_bins` is {n_bins}, take fewer")
-    drawn = _resampled(sums, offsets.size - 1, n_resamples, rng)
-    pvalue = float((1 + (drawn.under_null >= observed.debiased[0, 0]).sum()) / (n_resamples + 1))
-    expected = _estimate(observed.debiased, drawn.debiased, observed.plug_in, confidence_level)
-    if pvalue > (1 - confidence_level) / 2:
-        expected = replace(expected, interval=(0.0, expected.interval[1]))
-    return CalibrationError(
-        expected=expected,
-        squared=_estimate(observed.unbiased, drawn.unbiased, observed.plug_in_squared, confidence_level),
-        pvalue=pvalue,
-        plug_in=float(observed.plug_in[0, 1]),
-        table=table,
-        confidence_level=confidence_level,
-        n_positions=middle.size,
-        n_documents=offsets.size - 1,
-    )
-
-
-def _bounds(confidence: np.ndarray, correct: np.ndarray, offsets: Offsets) -> tuple[np.ndarray, np.ndarray]:
-    """Both as (2, n) floats."""
-    if offsets.size < 3:
-        raise UndefinedStatisticError("documents", f"at least 2 documents are needed, got {offsets.size - 1}")
     n = int(offsets[-1])
     for name, values in (("confidence", confidence), ("correct", correct)):
         if values.shape not in ((n,), (2, n)):
             raise ValueError(f"`{name}` must have shape ({n},) or (2, {n}), got {values.shape}")
-    return np.broadcast_to(confidence, (2, n)).astype(np.float64), np.broadcast_to(correct, (2, n)).astype(np.float64)
+    sums = CalibrationSums(offsets, n_bins=n_bins)
+    sums.add(spread(np.arange(lengths_of(offsets).size), offsets), confidence, correct)
+    return sums.error(confidence_level=confidence_level, n_resamples=n_resamples, rng=rng)
+
+
+class CalibrationSums:
+    """Confidences and hits added up per document and bin, chunk by chunk; `error` is then the calibration error.
+
+    Bins of equal mass are those of the first whole documents of at most `n_positions_for_edges` positions (at least
+    one document; by default all of them), whose rows are held until they are complete. `allocate` makes the arrays
+    of sums, (..., D, K).
+    """
+
+    def __init__(
+        self,
+        offsets: Offsets,
+        *,
+        n_bins: int = N_BINS,
+        n_positions_for_edges: int | None = None,
+        allocate: Callable[[tuple[int, ...], type], np.ndarray] = np.empty,
+    ) -> None:
+        self._offsets, self._n_bins, self._allocate = offsets, n_bins, allocate
+        last = int(np.searchsorted(offsets, n_positions_for_edges or offsets[-1], side="right")) - 1
+        self._n_for_edges = int(offsets[max(last, 1)])
+        self._held: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._n_held = 0
+        self._edges: np.ndarray | None = None
+
+    def add(self, document: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> None:
+        """Take rows in, in their order: `document` (n,) number of each, `confidence` and `correct` (n,) or (2, n)."""
+        shape = (2, document.size)
+        hits = np.broadcast_to(correct.astype(bool), shape)
+        rows = document, np.broadcast_to(confidence, shape), hits
+        if self._edges is not None:
+            self._count(*rows)
+            return
+        self._held.append(rows)
+        self._n_held += document.size
+        if self._n_held >= self._n_for_edges:
+            first = np.concatenate([bounds.mean(axis=0) for _, bounds, _ in self._held])[: self._n_for_edges]
+            self._make_bins(equal_mass_edges(first, self._n_bins))
+            for held in self._held:
+                self._count(*held)
+            self._held = []
+
+    def _make_bins(self, edges: np.ndarray) -> None:
+        shape = (self._offsets.size - 1, edges.size - 1)
+        self._edges = edges
+        self._confidence = self._allocate((2, *shape), np.float64)
+        self._correct, self._counts = self._allocate((2, *shape), np.int32), self._allocate(shape, np.int32)
+        for sums in (self._confidence, self._correct, self._counts):
+            sums[...] = 0
+
+    def _count(self, document: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> None:
+        assert self._edges is not None
+        first, n_bins = int(document[0]), self._edges.size - 1
+        shape = (int(document[-1]) - first + 1, n_bins)
+        bins = np.searchsorted(self._edges[1:-1], confidence.mean(axis=0), side="right")
+        cells, theirs = (document - first) * n_bins + bins, slice(first, first + shape[0])
+        size = shape[0] * n_bins
+        self._counts[theirs] += np.bincount(cells, minlength=size).reshape(shape).astype(np.int32)
+        for end in (0, 1):
+            self._confidence[end, theirs] += np.bincount(cells, confidence[end], size).reshape(shape)
+            hits = np.bincount(cells[correct[end]], minlength=size)
+            self._correct[end, theirs] += hits.reshape(shape).astype(np.int32)
+
+    @property
+    def table(self) -> ReliabilityTable:
+        """Mean confidence and accuracy of each bin, at the midpoints."""
+        assert self._edges is not None
+        counts = self._counts.sum(axis=0, dtype=np.int64)
+        confidence, correct = (sums.sum(axis=1).mean(axis=0) for sums in (self._confidence, self._correct))
+        return ReliabilityTable(self._edges, confidence / counts, correct / counts, counts)
+
+    def error(self, *, confidence_level: float, n_resamples: int, rng: np.random.Generator) -> CalibrationError:
+        """The calibration error, as `calibration_error` gives it, once all rows are in."""
+        n_documents = self._offsets.size - 1
+        if n_documents < 2:
+            raise UndefinedStatisticError("documents", f"at least 2 documents are needed, got {n_documents}")
+        sums = _BinSums(
+            least=self._correct[0] - self._confidence[1],
+            middle=self._correct.mean(axis=0) - self._confidence.mean(axis=0),
+            most=self._correct[1] - self._confidence[0],
+            counts=self._counts.astype(np.float64),
+        )
+        observed = sums.errors(np.ones((1, n_documents)))
+        if (observed.documents[0] < 2).any():
+            message = f"every bin needs 2 documents or more; `n_bins` is {self._n_bins}, take fewer"
+            raise UndefinedStatisticError("bins", message)
+        drawn = _resampled(sums, n_documents, n_resamples, rng)
+        pvalue = float((1 + (drawn.under_null >= observed.debiased[0, 0]).sum()) / (n_resamples + 1))
+        expected = _estimate(observed.debiased, drawn.debiased, observed.plug_in, confidence_level)
+        if pvalue > (1 - confidence_level) / 2:
+            expected = replace(expected, interval=(0.0, expected.interval[1]))
+        return CalibrationError(
+            expected=expected,
+            squared=_estimate(observed.unbiased, drawn.unbiased, observed.plug_in_squared, confidence_level),
+            pvalue=pvalue,
+            plug_in=float(observed.plug_in[0, 1]),
+            table=self.table,
+            confidence_level=confidence_level,
+            n_positions=int(self._offsets[-1]),
+            n_documents=n_documents,
+        )
 
 
 @dataclass(frozen=True)
@@ -227,17 +265,6 @@ class _BinSums:
         return documents / np.maximum(documents - 1, 1) * deviations / counts**2, documents
 
 
-def _bin_sums(confidence: np.ndarray, correct: np.ndarray, bins: np.ndarray, offsets: Offsets, n_bins: int) -> _BinSums:
-    shape = (lengths_of(offsets).size, n_bins)
-    cells = spread(np.arange(shape[0]), offsets) * n_bins + bins
-
-    def summed(values: np.ndarray | None) -> np.ndarray:
-        return np.bincount(cells, weights=values, minlength=shape[0] * n_bins).reshape(shape).astype(np.float64)
-
-    least, most = correct[0] - confidence[1], correct[1] - confidence[0]
-    return _BinSums(summed(least), summed((least + most) / 2), summed(most), summed(None))
-
-
 def _resampled(sums: _BinSums, n_documents: int, n_resamples: int, rng: np.random.Generator) -> _Errors:
     """Errors of samples of whole documents with replacement."""
     even = np.full(n_documents, 1 / n_documents)
@@ -250,7 +277,7 @@ def _folded_mean(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """E|X| for X ~ N(mean, deviation^2)."""
     ratio = np.divide(mean, deviation, out=np.full(np.broadcast(mean, deviation).shape, np.inf), where=deviation > 0)
     around = deviation * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2)
-    return around + np.abs(mean) * (1 - 2 * stats.norm.sf(np.abs(ratio)))
+    return around + np.abs(mean) * (1 - 2 * special.ndtr(-np.abs(ratio)))
 
 
 def _estimate(observed: np.ndarray, replicates: np.ndarray, truth: np.ndarray, confidence_level: float) -> Estimate:

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 SUPPORTED, FALSIFIED, INCONCLUSIVE, NOT_TESTED = "supported", "falsified", "inconclusive", "not tested"
 NEGATIVE_CONTROL_LIMIT = 0.10
+# How the reason of a falsified discrimination starts; the strongest rival's name follows.
+NO_GAIN = "no gain over "
+# Ends that differ by less than this share of their mean differ by rounding.
+VARIATION = 1e-9
 
 
 @dataclass(frozen=True)
@@ -97,13 +101,31 @@ def _why_open(dependent: bool, residual: tuple[float, float] | None, evidence: C
 
 @dataclass(frozen=True)
 class RivalEnds:
-    """What decides against one rival: ends of candidate minus rival, with and without truncation."""
+    """What decides against one rival: ends of candidate minus rival, with and without truncation, in nats.
+
+    `noise_floor`: what other number noise alone makes of the difference, where that is known.
+    """
 
     rival: str
     upper: float
     lower_simultaneous: float
     upper_middle: float
     lower_middle: float
+    noise_floor: float | None = None
+
+    @property
+    def has_no_variation(self) -> bool:
+        """Whether all documents show the same difference, one that is not 0: chance cannot be told from it.
+
+        Without a standard error both ends are the mean. A difference of 0 is that of equal forecasts, which is certain.
+        """
+        middle = (self.upper_middle + self.lower_middle) / 2
+        return middle != 0 and abs(self.upper_middle - self.lower_middle) <= VARIATION * abs(middle)
+
+
+def least_gain(delta_nats: float, noise_floor: float | None) -> float:
+    """The least gain that counts, nats: delta, or the noise floor where it is known and larger."""
+    return max(delta_nats, noise_floor or 0.0)
 
 
 def discrimination_verdict(gates: Gates, rivals: list[RivalEnds], *, delta_nats: float) -> Verdict:
@@ -113,13 +135,16 @@ def discrimination_verdict(gates: Gates, rivals: list[RivalEnds], *, delta_nats:
         return Verdict(INCONCLUSIVE, blocked)
     if not rivals:
         return Verdict(INCONCLUSIVE, "no rival has a bounded log loss")
-    if all(rival.upper < -delta_nats for rival in rivals):
+    if any(rival.has_no_variation for rival in rivals):
+        return Verdict(INCONCLUSIVE, "no variation")
+    margins = {rival.rival: least_gain(delta_nats, rival.noise_floor) for rival in rivals}
+    if all(rival.upper < -margins[rival.rival] for rival in rivals):
         return Verdict(SUPPORTED, "better than every phase-free rule")
-    ahead = [rival for rival in rivals if rival.lower_simultaneous > -delta_nats]
+    ahead = [rival for rival in rivals if rival.lower_simultaneous > -margins[rival.rival]]
     if ahead:
         strongest = max(ahead, key=lambda rival: rival.lower_simultaneous)
-        return Verdict(FALSIFIED, f"no gain over {strongest.rival}")
-    without_truncation = all(r.upper_middle < -delta_nats for r in rivals) or any(
-        r.lower_middle > -delta_nats for r in rivals
+        return Verdict(FALSIFIED, f"{NO_GAIN}{strongest.rival}")
+    without_truncation = all(r.upper_middle < -margins[r.rival] for r in rivals) or any(
+        r.lower_middle > -margins[r.rival] for r in rivals
     )
     return Verdict(INCONCLUSIVE, "truncation" if without_truncation else "power")

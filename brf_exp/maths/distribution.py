@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from brf_exp.maths.undefined import UndefinedStatisticError
 
@@ -55,13 +54,17 @@ class GapDistribution:
         """Randomised probability integral transform F(g-) + U (F(g) - F(g-)), in (0, 1); shape of `gaps`.
 
         Ties are broken at random: breaking them by row order would be shared between models and look like
-        coherence, so every model must be given a Generator of its own. `gaps` must be among those counted.
+        coherence, so every model must be given a Generator of its own. Gaps that were not counted have the share
+        of counted ones below them.
         """
-        cells = self._cells(gaps)
-        below = np.cumsum(self.counts) - self.counts
+        rounded = _rounded(gaps, self.dropped_bits)
+        cells = np.searchsorted(self.values, rounded)
+        nearest = np.minimum(cells, self.values.size - 1)
+        counted = np.where(self.values[nearest] == rounded, self.counts[nearest], 0)
+        below = np.append(0, np.cumsum(self.counts))
         # Away from 0 and 1, so that normal scores are finite.
         uniform = np.clip(rng.random(gaps.shape), 1e-12, 1 - 1e-12)
-        return (below[cells] + uniform * self.counts[cells]) / self.n
+        return np.clip((below[cells] + uniform * counted) / self.n, 1e-12, 1 - 1e-12)
 
     def middle_ranks(self, gaps: np.ndarray) -> np.ndarray:
         """Middle of the ranks that each gap's cell takes, in (0, 1); `gaps` must be among those counted."""
@@ -70,10 +73,6 @@ class GapDistribution:
 
     def _cells(self, gaps: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.values, _rounded(gaps, self.dropped_bits))
-
-    def normal_scores(self, gaps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Standard normal quantiles of `uniform_ranks`."""
-        return stats.norm.ppf(self.uniform_ranks(gaps, rng))
 
 
 def _rounded(gaps: np.ndarray, dropped_bits: int) -> np.ndarray:

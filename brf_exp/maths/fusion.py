@@ -40,30 +40,39 @@ def linear_numerator(log_p: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def product_numerator(log_p: np.ndarray, weights: np.ndarray, *, exponent: float = 1.0) -> np.ndarray:
     """prod_i p_i^(exponent w_i); exponent 1 is the logarithmic opinion pool."""
-    w = _broadcast(weights, log_p)
     # A weight of 0 leaves a model out, also where it gives a token no probability (0 * -inf).
-    terms = np.where(w == 0, 0.0, w * np.where(w == 0, 0.0, log_p))
-    return np.exp(exponent * terms.sum(axis=0))
+    total = np.zeros(log_p.shape[1:])
+    for weight, model in zip(weights, log_p, strict=True):
+        if weight:
+            total += weight * model
+    total *= exponent
+    return np.exp(total, out=total)
 
 
 def power_mean_numerator(log_p: np.ndarray, weights: np.ndarray, *, order: float = 0.5) -> np.ndarray:
     """(sum_i w_i p_i^order)^(1 / order); order 0 is its limit, the logarithmic pool."""
     if order == 0:
         return product_numerator(log_p, weights)
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(_broadcast(weights, log_p))
     # A weight of 0 leaves a model out whatever it says; with a negative order a model that rules a token out decides.
-    terms = np.where(np.isneginf(log_weights), -np.inf, log_weights + order * log_p)
+    terms = [np.log(weight) + order * model for weight, model in zip(weights, log_p, strict=True) if weight]
     return np.exp(np.logaddexp.reduce(terms, axis=0) / order)
 
 
 def coherent_numerator(log_p: np.ndarray, weights: np.ndarray, *, coherence: float | np.ndarray = 1.0) -> np.ndarray:
     """sum_i w_i p_i + 2 c sum_{i<j} sqrt(w_i w_j p_i p_j), one c for all pairs (a number or shape (...,))."""
-    amplitudes = np.sqrt(_broadcast(weights, log_p)) * np.exp(0.5 * log_p)
-    squares = (amplitudes**2).sum(axis=0)
-    cross = amplitudes.sum(axis=0) ** 2 - squares
+    total, squares = np.zeros(log_p.shape[1:]), np.zeros(log_p.shape[1:])
+    for weight, model in zip(weights, log_p, strict=True):
+        amplitude = 0.5 * model
+        np.exp(amplitude, out=amplitude)
+        amplitude *= np.sqrt(weight)
+        total += amplitude
+        squares += np.square(amplitude, out=amplitude)
+    cross = np.square(total, out=total)
+    cross -= squares
     c = np.asarray(coherence, dtype=np.float64)
-    return np.maximum(squares + (c[..., None] if c.ndim else c) * cross, 0.0)
+    cross *= c[..., None] if c.ndim else c
+    cross += squares
+    return np.maximum(cross, 0.0, out=cross)
 
 
 def born_numerator(log_p: np.ndarray, weights: np.ndarray, *, phases_rad: np.ndarray) -> np.ndarray:

@@ -1,12 +1,12 @@
 """What rules are scored on: positions of whole documents with what is known of every model's tokens and phases."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
-from brf_exp.maths.documents import Offsets
+from brf_exp.maths.documents import Offsets, document_chunks
 from brf_exp.maths.phases import PhaseTable, phases
 from brf_exp.maths.topk import KnownTokens
 
@@ -52,6 +52,15 @@ class FusionRows:
 
     def take(self, rows: np.ndarray) -> "FusionRows":
         """The chosen positions; they are no longer whole documents."""
+        return self._cut(rows, np.array([0, rows.size]))
+
+    def blocks(self, n_rows: int) -> Iterator[tuple[slice, "FusionRows"]]:
+        """Consecutive documents of about `n_rows` positions together, as views: their numbers and their rows."""
+        for documents in document_chunks(self.offsets, n_rows):
+            first, last = int(self.offsets[documents.start]), int(self.offsets[documents.stop])
+            yield documents, self._cut(slice(first, last), self.offsets[documents.start : documents.stop + 1] - first)
+
+    def _cut(self, rows: np.ndarray | slice, offsets: Offsets) -> "FusionRows":
         others = self.at_temperatures or {}
         return replace(
             self,
@@ -61,7 +70,7 @@ class FusionRows:
             ranks=self.ranks[:, rows],
             shifted_ranks=self.shifted_ranks[:, rows],
             random_phases=self.random_phases[:, rows],
-            offsets=np.array([0, rows.size]),
+            offsets=offsets,
             entropies=None if self.entropies is None else self.entropies[:, rows],
             cells=None if self.cells is None else self.cells[rows],
             at_temperatures={t: known.take(rows) for t, known in others.items()},

@@ -57,6 +57,37 @@ def ratio_estimate(sums: np.ndarray, lengths: np.ndarray) -> RatioEstimate:
     return RatioEstimate(mean, np.sqrt(variance), n_documents)
 
 
+def jackknife_errors(sums: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Standard errors of the ratios by leaving out one document at a time, (K,); `sums` (D, K), `lengths` (D,).
+
+    For equal lengths those of `ratio_estimate`, for unequal ones larger: a long document pulls the ratio towards
+    itself, so that its own residual is too small. Raises UndefinedStatisticError for fewer than two documents.
+    Reference: MacKinnon, Nielsen & Webb (2022), Queen's Economics Department Working Paper 1485.
+    """
+    mean, n_documents = ratio_estimate(sums, lengths).mean, lengths.size
+    moved = (sums - mean * lengths[:, None]) / (lengths.sum() - lengths)[:, None]
+    return np.sqrt((n_documents - 1) / n_documents * (moved**2).sum(axis=0))
+
+
+def effective_df(lengths: np.ndarray) -> float:
+    """Degrees of freedom of the jackknife variance, by its first two moments (Satterthwaite); `lengths` (D,).
+
+    D - 1 for equal lengths, fewer where few documents hold most of the positions. For normal sums whose variance grows
+    with the square of the length, as document effects make it. With a_d = (1 - T_d / T)^-2 the variance is a quadratic
+    form tr(AG) chi^2 / df, A = diag(a) and G_de = T_d^2 [d = e] + T_d T_e (S / T^2 - (T_d + T_e) / T), S = sum T_d^2;
+    df = tr(AG)^2 / tr(AGAG).
+    """
+    shares = lengths / lengths.sum()
+    weights = 1 / (1 - shares) ** 2
+    square = (shares**2).sum()
+    diagonal = shares**2 * (square - 2 * shares)
+    m2, m3, m4 = ((weights * shares**power).sum() for power in (2, 3, 4))
+    trace = (weights * (shares**2 + diagonal)).sum()
+    squared = square**2 * m2**2 - 4 * square * m2 * m3 + 2 * m2 * m4 + 2 * m3**2
+    squared += (weights**2 * (2 * shares**2 * diagonal + shares**4)).sum()
+    return float(trace**2 / squared)
+
+
 def replicate_chunks(n_resamples: int, n_documents: int) -> list[int]:
     """Numbers of replicates to draw at a time, so that their weights take a bounded amount of memory."""
     size = max(1, min(2000, CHUNK_CELLS // n_documents))
@@ -88,6 +119,22 @@ def bootstrap_t(
         error = np.sqrt(np.maximum(variance, 0) * n_documents / (n_documents - 1)) / total
         blocks.append(np.divide(shift, error, out=np.zeros_like(shift), where=error > 0))
     return np.vstack(blocks), estimate
+
+
+def bootstrap_t_pvalues(statistics: np.ndarray, replicates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two-sided p-values of 0 by the bootstrap-t, (K,), and adjusted for all K by step-down max-T, (K,).
+
+    Parameters: `statistics` (K,) ratios over their standard errors; `replicates` (n_resamples, K) of `bootstrap_t`.
+    Other than a sign-flip it does not take sums for symmetric.
+    """
+    order = np.argsort(-np.abs(statistics), kind="stable")
+    # A hair below, so that an identical replicate counts in spite of rounding.
+    observed, drawn = np.abs(statistics[order]) * (1 - 1e-9), np.abs(replicates[:, order])
+    largest = np.maximum.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
+    plain, adjusted = np.empty(order.size), np.empty(order.size)
+    plain[order] = (1 + (drawn >= observed).sum(axis=0)) / (drawn.shape[0] + 1)
+    adjusted[order] = np.maximum.accumulate((1 + (largest >= observed).sum(axis=0)) / (drawn.shape[0] + 1))
+    return plain, adjusted
 
 
 def sign_flip_pvalues(

@@ -33,8 +33,9 @@ class Rule:
     """A rule's definition.
 
     `parameters`: untuned values; `axes`: what else than the weights is tuned, 7 values, or 35 where the rule has no
-    weights (`weighted` is false). `convexity` and `bounds` say in words where the fused distribution lies and what is
-    known of its loss from top-k rows. `losses` is None for rules whose scores need more than KnownTokens.
+    weights (`weighted` is false). `along`: the parameter of which `losses` takes all candidates at once. `convexity`
+    and `bounds` say in words where the fused distribution lies and what is known of its loss from top-k rows. `losses`
+    is None for rules whose scores need more than KnownTokens.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Rule:
     parameters: Mapping[str, float] = field(default_factory=dict)
     axes: Axes = field(default_factory=dict)
     weighted: bool = True
+    along: str | None = "weight"
     uses_phases: bool = False
     most_models: int | None = None
 
@@ -81,8 +83,10 @@ RULES: dict[str, Rule] = {
             HOELDER,
             topk_rules.product_losses,
             {"exponent": 1.0},
-            {"exponent": _span(1.0, 2.0)},
+            # 1, the log pool, among them.
+            {"exponent": (*_span(0.5, 1.0, 12)[:-1], *_span(1.0, 2.0, 24))},
             weighted=False,
+            along="exponent",
         ),
         Rule(
             "power_mean",
@@ -149,6 +153,7 @@ RULES: dict[str, Rule] = {
             {"strength": 0.5},
             {"strength": _span(0.02, 1.0)},
             weighted=False,
+            along=None,
             most_models=2,
         ),
         Rule(

@@ -1,7 +1,8 @@
 """Which rules are scored, with what may be tuned: every tuned rule has the same budget of candidates."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 from scipy import stats
@@ -18,7 +19,7 @@ from brf_exp.maths.fusion_rows import (
     zero_phases,
 )
 from brf_exp.maths.rules import OPEN, RULES
-from brf_exp.maths.topk_rules import RuleLosses
+from brf_exp.maths.topk_rules import RuleLosses, weights_of
 
 BUDGET = 35
 N_WEIGHTS = 5
@@ -26,7 +27,10 @@ WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 SCALE_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 Value = float | tuple[float, ...]
 Parameters = dict[str, Value]
-LossFunction = Callable[[FusionRows, Mapping[str, Value]], RuleLosses]
+# What a rule is scored with: one candidate's parameters, or one of them as an array of many candidates' values.
+Given = Mapping[str, Value | np.ndarray]
+LossFunction = Callable[[FusionRows, Given], RuleLosses]
+SharedPhases = Callable[[FusionRows, Given], np.ndarray]
 CANDIDATE, RIVAL, MODEL, ORACLE, GATE, OTHER_MAP = "candidate", "rival", "model", "oracle", "gate", "other_map"
 
 
@@ -37,7 +41,9 @@ class RuleSpec:
     `rule` is the name in rules.RULES whose numerator it has (None where the top token is a model's own). `phases`
     gives one phase per model and position for the rules that have phases, None for the others. `scaled`: candidates
     hold a `scale_factor`, a multiple of the training documents' default scale. `of_tokens`: every token has a phase
-    of its own, of which `phases` is the top two tokens' difference.
+    of its own, of which `phases` is the top two tokens' difference. `along`: the parameter of which `losses` takes
+    many candidates' values at once, as an array. `shared_phases`: the phases (M, n, k + 1) of the tokens that every
+    model lists, where every token has its own.
     """
 
     name: str
@@ -49,21 +55,38 @@ class RuleSpec:
     scaled: bool = False
     phases: PhaseFunction | None = None
     of_tokens: bool = False
+    along: str | None = None
+    shared_phases: SharedPhases | None = None
 
-    def coherence(self, rows: FusionRows, parameters: Mapping[str, Value]) -> np.ndarray | None:
+    def coherence(self, rows: FusionRows, parameters: Given) -> np.ndarray | None:
         """cos(phi_i - phi_j) of every pair of models, (P, n), of a rule that has phases."""
         return None if self.phases is None else coherences(self.phases(rows, _scale(parameters)))
 
 
-def _scale(parameters: Mapping[str, Value]) -> float | None:
+def _scale(parameters: Given) -> float | None:
     value = parameters.get("scale")
     return float(value) if isinstance(value, float | int) else None
 
 
-def weight_of(parameters: Mapping[str, Value]) -> topk_rules.Weight:
-    """The weight argument of the losses: one number for two models, all weights for more."""
+def weight_of(parameters: Given) -> topk_rules.Weight:
+    """The weight argument of the losses: one number for two models, all weights for more; many candidates' as is."""
     value = parameters.get("weight", 0.5)
-    return np.array(value) if isinstance(value, tuple) else float(value)
+    return np.array(value) if isinstance(value, tuple | np.ndarray) else float(value)
+
+
+def together(candidates: Sequence[Parameters], along: str | None, n_models: int) -> list[tuple[slice, Given]]:
+    """Neighbouring candidates that differ in the parameter `along` only: their places, and what they are scored with.
+
+    That is an array of their values, (C,) or of weights (C, M).
+    """
+    if along is None:
+        return [(slice(place, place + 1), given) for place, given in enumerate(candidates)]
+    found: list[tuple[slice, Given]] = []
+    for others, members in groupby(candidates, lambda p: {name: p[name] for name in p if name != along}):
+        values = [weights_of(weight_of(p), n_models) if along == "weight" else p[along] for p in members]
+        first = found[-1][0].stop if found else 0
+        found.append((slice(first, first + len(values)), {**others, along: np.array(values)}))
+    return found
 
 
 def weight_choices(n_models: int, n: int) -> tuple[Value, ...]:
@@ -101,7 +124,7 @@ def at_temperatures(spec: RuleSpec, temperatures: tuple[float, ...]) -> RuleSpec
     return replace(spec, candidates=made)
 
 
-def temperature_of(parameters: Mapping[str, Value]) -> float:
+def temperature_of(parameters: Given) -> float:
     """The temperature of a candidate, 1 unless it has one."""
     value = parameters.get("temperature", 1.0)
     assert isinstance(value, float | int)
@@ -120,7 +143,7 @@ def phase_free_specs(n_models: int, *, complete: bool = False) -> list[RuleSpec]
             continue
         candidates = _with_weights(rule.axes, n_models, rule.weighted) if complete or rule.bounds != OPEN else ()
         defaults: Parameters = {**rule.parameters, **({"weight": _equal(n_models)} if rule.weighted else {})}
-        found.append(RuleSpec(name, RIVAL, name, _registered(name), defaults, candidates))
+        found.append(RuleSpec(name, RIVAL, name, _registered(name), defaults, candidates, along=rule.along))
     return found
 
 
@@ -129,10 +152,10 @@ def _equal(n_models: int) -> Value:
 
 
 def _registered(name: str) -> LossFunction:
-    def losses(rows: FusionRows, parameters: Mapping[str, Value]) -> RuleLosses:
-        given = {key: value for key, value in parameters.items() if key not in ("weight", "temperature")}
+    def losses(rows: FusionRows, parameters: Given) -> RuleLosses:
+        given: dict[str, object] = {key: parameters[key] for key in parameters if key not in ("weight", "temperature")}
         if RULES[name].weighted:
-            given["weight"] = weight_of(parameters)  # type: ignore[assignment]
+            given["weight"] = weight_of(parameters)
         function = RULES[name].losses
         assert function is not None
         return function(rows.known_at(temperature_of(parameters)), **given)
@@ -160,13 +183,17 @@ def brf_spec(
     has_scale = phase not in ("quantile", "table", "zero", "uniform")
     of_tokens = scope == "token" and phase != "zero"
 
-    def losses(rows: FusionRows, parameters: Mapping[str, Value]) -> RuleLosses:
-        known, phi = rows.known_at(temperature_of(parameters)), function(rows, _scale(parameters))
-        if of_tokens:
-            of_shared = token_phases(phase, rows, _scale(parameters), phi)
-            return topk_rules.token_phase_losses(known, phases_rad=of_shared, weight=weight_of(parameters))
-        return topk_rules.coherent_losses(known, coherence=coherences(phi), weight=weight_of(parameters))
+    def shared_phases(rows: FusionRows, parameters: Given) -> np.ndarray:
+        return token_phases(phase, rows, _scale(parameters), function(rows, _scale(parameters)))
 
+    def losses(rows: FusionRows, parameters: Given) -> RuleLosses:
+        known, weight = rows.known_at(temperature_of(parameters)), weight_of(parameters)
+        if of_tokens:
+            return topk_rules.token_phase_losses(known, phases_rad=shared_phases(rows, parameters), weight=weight)
+        phi = function(rows, _scale(parameters))
+        return topk_rules.coherent_losses(known, coherence=coherences(phi), weight=weight)
+
+    of_shared = shared_phases if of_tokens else None
     defaults: Parameters = {"weight": _equal(n_models)}
     if has_scale:
         chosen = scale if scale is not None else default_scale
@@ -174,10 +201,10 @@ def brf_spec(
         defaults["scale"] = chosen
     if has_scale and scale is None:
         candidates = _with_weights({"scale_factor": SCALE_FACTORS}, n_models, True)
-        return RuleSpec(name, role, "brf", losses, defaults, candidates, True, function, of_tokens)
+        return RuleSpec(name, role, "brf", losses, defaults, candidates, True, function, of_tokens, "weight", of_shared)
     fixed = {"scale": scale} if has_scale and scale is not None else {}
     candidates = tuple({**p, **fixed} for p in _with_weights({}, n_models, True))
-    return RuleSpec(name, role, "brf", losses, defaults, candidates, False, function, of_tokens)
+    return RuleSpec(name, role, "brf", losses, defaults, candidates, False, function, of_tokens, "weight", of_shared)
 
 
 def control_specs(

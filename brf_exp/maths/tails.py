@@ -1,15 +1,16 @@
-"""What lies outside the shared tokens of two models' top-k rows, at most.
+"""What lies outside the shared tokens of top-k rows, at most.
 
-Tokens outside S are of three kinds: listed by model 1 only (its probability is known, the other's lies between 0 and
-the cap), listed by model 2 only, and listed by neither (both lie between 0 and their caps).
+Of two models, tokens outside S are of three kinds: listed by model 1 only (its probability is known, the other's lies
+between 0 and the cap), listed by model 2 only, and listed by neither (both lie between 0 and their caps).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
-from brf_exp.maths.topk import KnownTokens
+from brf_exp.maths.topk import KnownTokens, pool_tail
 
 
 def require_two_models(known: KnownTokens) -> None:
@@ -51,26 +52,36 @@ def _filled(listed: np.ndarray, mass: np.ndarray, cap: np.ndarray) -> tuple[np.n
 
 
 def corners(known: KnownTokens) -> np.ndarray:
-    """Log-probabilities (2, n, 12) of the pairs outside S at one of which every rule's numerator is largest.
+    """Log-probabilities (M, n, points) of tokens outside S at one of which every rule's numerator is largest.
 
     Numerators are monotone in each probability or convex in its square root, so only ends count: the most and the
-    least likely token of a list, the cap, and nothing.
+    least likely token of a list, the cap, and nothing. A token outside S is listed by one of two models at most; of
+    more models by any but all.
     """
     nothing = np.full_like(known.cap[0], -np.inf)
-    listed = [_listed_ends(rows) for rows in known.own]
-    open_ends = [(known.cap[model], nothing) for model in (0, 1)]
-    pairs = [(a, b) for a in listed[0] for b in open_ends[1]] + [(a, b) for a in open_ends[0] for b in listed[1]]
-    pairs += [(a, b) for a in open_ends[0] for b in open_ends[1]]
-    return np.stack([np.stack([pair[model] for pair in pairs], axis=1) for model in (0, 1)])
-
-
-def _listed_ends(own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Largest and smallest log-probability listed, (n,) each; -inf where none is."""
-    smallest = np.where(np.isfinite(own), own, np.inf).min(axis=1)
-    return own.max(axis=1), np.where(np.isposinf(smallest), -np.inf, smallest)
+    free: list[tuple[np.ndarray, ...]] = [(cap, nothing) for cap in known.cap]
+    listed: list[tuple[np.ndarray, ...]] = [tuple(ends) for ends in known.own_ends]
+    choices: list[tuple[tuple[np.ndarray, ...], ...]]
+    if known.n_models == 2:
+        choices = [(listed[0], free[1]), (free[0], listed[1]), (free[0], free[1])]
+    else:
+        choices = [tuple((*listed[model], *free[model]) for model in range(known.n_models))]
+    points = [point for choice in choices for point in product(*choice)]
+    return np.stack([np.stack([point[model] for point in points], axis=1) for model in range(known.n_models)])
 
 
 def largest_outside(known: KnownTokens, numerator: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Largest value of a rule's `numerator` on log-probabilities (2, n, P) that a token outside S can have, (n,)."""
+    """Largest value of a rule's `numerator`, of log-probabilities (M, n, P), that a token outside S can have, (n,)."""
     with np.errstate(invalid="ignore"):
         return np.nan_to_num(numerator(corners(known)), nan=0.0).max(axis=1)
+
+
+def product_squares(known: KnownTokens, exponent: float, tail: TailSums) -> np.ndarray:
+    """Upper bound of sum G^(2 s) outside S, G = sqrt(p_1 p_2) and s = `exponent` in [1/2, 1], (n,).
+
+    ln sum G^t is convex in t (Lyapunov), so the sum at 2 s lies below those at 1 and 2. Raises ValueError for other
+    exponents.
+    """
+    if not 0.5 <= exponent <= 1:
+        raise ValueError(f"`exponent` must be from 0.5 to 1, got {exponent}")
+    return pool_tail(known, 0.5) ** (2 - 2 * exponent) * tail.product ** (2 * exponent - 1)

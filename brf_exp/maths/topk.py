@@ -24,17 +24,19 @@ class KnownTokens:
 
     `shared` (M, n, k + 1): log-probabilities on S, the realised token first, -inf where a column is unused.
     `own` M arrays (n, k): log-probabilities of tokens in the model's top-k and outside S, -inf where unused.
-    `listed` (M, n): mass of those. `remainder` (M, n): mass outside S. `unlisted` (M, n): the part of it outside the
-    model's own top-k as well.
+    `own_ends` (M, 2, n): the largest and the smallest of those, -inf where there are none. `listed` (M, n): their
+    mass. `remainder` (M, n): mass outside S. `unlisted` (M, n): the part of it outside the model's own top-k as well.
     `cap` (M, n): log of the largest probability an unlisted token can have.
     `overlaps` (P, 2, n): lower and upper bound of the Bhattacharyya coefficient B of each pair of models, in the
     order of itertools.combinations. `one_sided` (4, n), two models only: see `_split`.
     `argmax_ids` (M, n) and `max_log_p` (M, n): each model's own top token. `complete`: whole
-    vocabularies are listed.
+    vocabularies are listed. `n_outside` (n,): how many tokens are outside S, None where the vocabulary's size is not
+    known.
     """
 
     shared: np.ndarray
     own: tuple[np.ndarray, ...]
+    own_ends: np.ndarray
     listed: np.ndarray
     remainder: np.ndarray
     unlisted: np.ndarray
@@ -45,6 +47,7 @@ class KnownTokens:
     argmax_ids: np.ndarray
     max_log_p: np.ndarray
     complete: bool = False
+    n_outside: np.ndarray | None = None
 
     @property
     def n_models(self) -> int:
@@ -64,8 +67,7 @@ class KnownTokens:
     @property
     def has_no_tail(self) -> np.ndarray:
         """Whether S is the whole vocabulary, (n,) bool: never read off the masses, since any rest may be too small."""
-        listed_alone = np.logical_or.reduce([np.isfinite(rows).any(axis=1) for rows in self.own])
-        return self.complete & ~listed_alone
+        return self.complete & ~np.isfinite(self.own_ends[:, 0]).any(axis=0)
 
     @property
     def overlap(self) -> np.ndarray:
@@ -74,11 +76,12 @@ class KnownTokens:
             raise ValueError(f"`overlap` is of two models, got {self.n_models}")
         return self.overlaps[0]
 
-    def take(self, rows: np.ndarray) -> "KnownTokens":
-        """The chosen positions."""
+    def take(self, rows: np.ndarray | slice) -> "KnownTokens":
+        """The chosen positions; those of a slice are views."""
         return KnownTokens(
             shared=self.shared[:, rows],
             own=tuple(listed[rows] for listed in self.own),
+            own_ends=self.own_ends[:, :, rows],
             listed=self.listed[:, rows],
             remainder=self.remainder[:, rows],
             unlisted=self.unlisted[:, rows],
@@ -89,6 +92,7 @@ class KnownTokens:
             argmax_ids=self.argmax_ids[:, rows],
             max_log_p=self.max_log_p[:, rows],
             complete=self.complete,
+            n_outside=None if self.n_outside is None else self.n_outside[rows],
         )
 
 
@@ -99,12 +103,13 @@ def known_tokens(
     target_ids: np.ndarray,
     target_log_p: np.ndarray,
     complete: bool = False,
+    vocabulary_size: int | None = None,
 ) -> KnownTokens:
     """Align the top-k rows of M >= 2 models.
 
     Parameters: `ids` and `log_p` per model (n, k), best first, k may differ; `target_ids` (n,);
     `target_log_p` (M, n), the exact log-probability of the realised token; `complete`: every model's rows hold its
-    whole vocabulary.
+    whole vocabulary; `vocabulary_size`: tokens that the models' probabilities are spread over, where it is known.
     """
     is_target = ids[0] == target_ids[:, None]
     partners = [_matches(ids[0], others) for others in ids[1:]]
@@ -123,9 +128,11 @@ def known_tokens(
     unlisted = np.maximum(remainder - own_mass, ROUNDING)
     cap = np.minimum(np.stack([p[:, -1] for p in log_p]), np.log(unlisted))
     one_sided = _split(own, own_mass, unlisted, cap) if len(ids) == 2 else None
+    size = ids[0].shape[1] if complete else vocabulary_size
     known = KnownTokens(
         shared=shared,
         own=own,
+        own_ends=np.stack([_ends(listed) for listed in own]),
         listed=own_mass,
         remainder=remainder,
         unlisted=unlisted,
@@ -136,6 +143,7 @@ def known_tokens(
         argmax_ids=np.stack([model[:, 0] for model in ids]),
         max_log_p=np.stack([model[:, 0] for model in log_p]),
         complete=complete,
+        n_outside=None if size is None else np.maximum(size - 1 - common.sum(axis=1), 0),
     )
     return replace(known, overlaps=_overlaps(known, ids, log_p, target_ids, target_log_p))
 
@@ -165,6 +173,12 @@ def _overlaps(
     lower = np.sqrt(p[0] * p[1]).sum(axis=1)
     upper = np.minimum(1.0, lower + pool_tail(known, 0.5))
     return np.stack([np.minimum(lower, upper), upper])[None]
+
+
+def _ends(own: np.ndarray) -> np.ndarray:
+    """Largest and smallest log-probability of each row, (2, n); -inf where there is none."""
+    smallest = np.where(np.isfinite(own), own, np.inf).min(axis=1)
+    return np.stack([own.max(axis=1), np.where(np.isposinf(smallest), -np.inf, smallest)])
 
 
 def _outside(own_ids: np.ndarray, shared_ids: np.ndarray, target_ids: np.ndarray) -> np.ndarray:
@@ -205,8 +219,8 @@ def _split(own: Sequence[np.ndarray], own_mass: np.ndarray, unlisted: np.ndarray
     return np.stack([x, y, limit_x, limit_y])
 
 
-def pool_tail(known: KnownTokens, weight: float) -> np.ndarray:
-    """Upper bound of sum p_1^w p_2^(1 - w) outside S, 0 < w < 1, (n,); two models.
+def pool_tail(known: KnownTokens, weight: float | np.ndarray) -> np.ndarray:
+    """Upper bound of sum p_1^w p_2^(1 - w) outside S, 0 < w < 1, (n,); two models. Of weights (C,): (C, n).
 
     By Hoelder on tokens of model 1 alone, of model 2 alone, and of neither, the sum is at most f(x, y) =
     A_1^w x^(1 - w) + y^w A_2^(1 - w) + (u_1 - y)^w (u_2 - x)^(1 - w), concave on the box of x and y. From any point
@@ -214,16 +228,20 @@ def pool_tail(known: KnownTokens, weight: float) -> np.ndarray:
     the ascent to (x, y) got.
     """
     assert known.one_sided is not None
-    w, v = weight, 1 - weight
+    w = np.asarray(weight, dtype=np.float64)[..., None]
+    v = 1 - w
     x, y, limit_x, limit_y = known.one_sided
-    first, second = known.listed
-    rest1, rest2 = np.maximum(known.unlisted[0] - y, 0), np.maximum(known.unlisted[1] - x, 0)
-    value = first**w * x**v + y**w * second**v + rest1**w * rest2**v
-    ratio = rest1 / np.maximum(rest2, TINY)
-    slope_x = v * ((first / np.maximum(x, TINY)) ** w - ratio**w)
-    slope_y = w * ((second / np.maximum(y, TINY)) ** v - (1 / np.maximum(ratio, TINY)) ** v)
+    # Powers as exponentials of logarithms that are taken once for all weights.
+    with np.errstate(divide="ignore"):
+        first, second, log_x, log_y = (np.log(row) for row in (*known.listed, x, y))
+        rest1, rest2 = (np.log(np.maximum(known.unlisted[i] - taken, 0)) for i, taken in ((0, y), (1, x)))
+        outside = np.log(known.remainder)
+    least = np.log(TINY)
+    value = np.exp(w * first + v * log_x) + np.exp(w * log_y + v * second) + np.exp(w * rest1 + v * rest2)
+    ratio = rest1 - np.maximum(rest2, least)
+    slope_x = v * (np.exp(w * (first - np.maximum(log_x, least))) - np.exp(w * ratio))
+    slope_y = w * (np.exp(v * (second - np.maximum(log_y, least))) - np.exp(-v * np.maximum(ratio, least)))
     gain_x = np.maximum(slope_x * (limit_x - x), -slope_x * x)
     gain_y = np.maximum(slope_y * (limit_y - y), -slope_y * y)
     plane = value + np.maximum(gain_x, 0) + np.maximum(gain_y, 0)
-    outside = known.remainder
-    return np.minimum(np.where(np.isfinite(plane), plane, np.inf), outside[0] ** w * outside[1] ** v)
+    return np.minimum(np.where(np.isfinite(plane), plane, np.inf), np.exp(w * outside[0] + v * outside[1]))

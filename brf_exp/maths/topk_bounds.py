@@ -1,12 +1,13 @@
 """What top-k rows leave open of top-1 accuracy, and of the difference of two rules' losses."""
 
-from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from brf_exp.maths.rules import RULES
+from brf_exp.maths.tails import largest_outside
+from brf_exp.maths.token_sums import BLOCK_NUMBERS
 from brf_exp.maths.topk import TARGET, KnownTokens
 from brf_exp.maths.topk_rules import MAX_JOINT_PAIRS, PIECES, RuleLosses, weights_of
 
@@ -14,44 +15,26 @@ from brf_exp.maths.topk_rules import MAX_JOINT_PAIRS, PIECES, RuleLosses, weight
 def accuracy_bounds(known: KnownTokens, rule: str, **parameters: Any) -> np.ndarray:
     """Is the realised token the fused arg-max? Surely and possibly, (2, n) bool.
 
-    Parameters: `rule` of rules.RULES with its own `parameters`; `weight` as everywhere here.
+    Parameters: `rule` of rules.RULES with its own `parameters`, numbers or arrays (..., n); `weight` of one candidate.
     """
     weights = weights_of(parameters.pop("weight", 0.5), known.n_models)
-    numerator = RULES[rule].numerator
-    scores = numerator(known.shared, weights, **parameters)
-    outside = _best_outside(known, lambda log_p: numerator(log_p, weights, **parameters))
-    outside = np.where(known.has_no_tail, 0.0, outside)
-    target, best_known = scores[:, TARGET], scores[:, 1:].max(axis=1)
+
+    def scores(log_p: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+        given = {
+            name: value[..., rows] if isinstance(value, np.ndarray) else value for name, value in parameters.items()
+        }
+        return RULES[rule].numerator(log_p, weights, **given)
+
+    outside = np.where(known.has_no_tail, 0.0, largest_outside(known, scores))
+    target, best_known = np.empty(known.n), np.empty(known.n)
+    # In blocks that stay in the processor's cache.
+    n_rows = max(1, BLOCK_NUMBERS // known.shared.shape[2])
+    for start in range(0, known.n, n_rows):
+        rows = slice(start, start + n_rows)
+        of_shared = scores(known.shared[:, rows], rows)
+        target[rows], best_known[rows] = of_shared[:, TARGET], of_shared[:, 1:].max(axis=1)
     # A tie may be broken either way: possible, not sure.
     return np.stack([target > np.maximum(best_known, outside), target >= best_known])
-
-
-def _best_outside(known: KnownTokens, numerator: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Largest fused score that a token outside S can have, (n,).
-
-    Every numerator is monotone or convex in each probability's square root, so the largest score over a set of tokens
-    and an interval is at an end of both: only the most and the least likely listed token, the cap and nothing need
-    to be looked at. A token outside S is listed by one of two models at most; of more models by any but all.
-    """
-    nothing = np.full_like(known.cap[0], -np.inf)
-    listed = [_extremes(own) for own in known.own]
-    free: list[tuple[np.ndarray, ...]] = [(cap, nothing) for cap in known.cap]
-    choices: list[tuple[tuple[np.ndarray, ...], ...]]
-    if known.n_models == 2:
-        choices = [(listed[0], free[1]), (free[0], listed[1]), (free[0], free[1])]
-    else:
-        choices = [tuple((*listed[model], *free[model]) for model in range(known.n_models))]
-    points = [point for choice in choices for point in product(*choice)]
-    candidates = np.stack([np.stack([point[model] for point in points], axis=1) for model in range(known.n_models)])
-    with np.errstate(invalid="ignore"):
-        return np.nan_to_num(numerator(candidates), nan=0.0).max(axis=1)
-
-
-def _extremes(own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Largest and smallest log-probability listed in each row, (n,) each; -inf where none is."""
-    used = np.isfinite(own)
-    smallest = np.where(used, own, np.inf).min(axis=1)
-    return own.max(axis=1), np.where(np.isinf(smallest), -np.inf, smallest)
 
 
 def difference_bounds(candidate: RuleLosses, reference: RuleLosses) -> np.ndarray:

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from brf_exp.maths.documents import document_sums, spread
+from brf_exp.maths.documents import spread
 from brf_exp.maths.fusion_rows import FusionRows
-from brf_exp.maths.specs import Parameters, RuleSpec, Value
+from brf_exp.maths.specs import Given, Parameters, RuleSpec, together
 from brf_exp.maths.topk_rules import RuleLosses
+
+# Positions of which all candidates are scored at a time: enough to outweigh a call, few enough for the cache.
+BLOCK_ROWS = 2048
+# A fold's row numbers in a chunk, and its rows.
+FoldPart = tuple[np.ndarray, FusionRows]
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,16 @@ class TunedRule:
 
 @dataclass(frozen=True)
 class ScoredRule:
-    """A rule's losses on a chunk of rows, and cos(phase difference) per pair of models where it has phases."""
+    """A rule's losses on a chunk of rows, and cos(phase difference) per pair of models where it has phases.
+
+    `by_fold`: the chunk's rows fold by fold, as all rules share them.
+    """
 
     tuned: TunedRule
     losses: RuleLosses
     coherence: np.ndarray | None = None
     fold_of_document: np.ndarray | None = None
+    by_fold: Mapping[int, FoldPart] | None = None
 
     @property
     def spec(self) -> RuleSpec:
@@ -64,6 +73,26 @@ class ScoredRule:
         fold_of_row = spread(self.fold_of_document, rows.offsets)
         for fold in np.unique(fold_of_row).tolist():
             yield np.flatnonzero(fold_of_row == fold), self.tuned.parameters[fold]
+
+    def pieces(self, rows: FusionRows) -> Iterator[tuple[np.ndarray, FusionRows, Parameters]]:
+        """Row numbers of each fold of the chunk, those rows, and the parameters they were scored by."""
+        if len(self.tuned.parameters) == 1 or self.fold_of_document is None:
+            (parameters,) = self.tuned.parameters.values()
+            yield np.arange(rows.n), rows, parameters
+            return
+        parts = split_by_fold(rows, self.fold_of_document) if self.by_fold is None else self.by_fold
+        for fold, (chosen, part) in parts.items():
+            yield chosen, part, self.tuned.parameters[fold]
+
+
+def split_by_fold(rows: FusionRows, fold_of_document: np.ndarray) -> dict[int, FoldPart]:
+    """Row numbers and rows of each fold of a chunk: copies, so made once for all rules."""
+    fold_of_row = spread(fold_of_document, rows.offsets)
+    found = {}
+    for fold in np.unique(fold_of_row).tolist():
+        chosen = np.flatnonzero(fold_of_row == fold)
+        found[fold] = chosen, rows.take(chosen)
+    return found
 
 
 def candidates_of(spec: RuleSpec, default_scale: float | None) -> list[Parameters]:
@@ -98,11 +127,15 @@ class Tuner:
     def add(self, rows: FusionRows, documents: slice, run: Callable[..., Iterable[None]] = map) -> None:
         """Take a chunk of whole documents in; `run` maps a function over jobs (a thread pool's map, say)."""
 
+        blocks = list(rows.blocks(BLOCK_ROWS))
+
         def one(key: tuple[str, int]) -> None:
             spec = next(spec for spec in self._specs if spec.name == key[0])
             candidates = candidates_of(spec, self._folds.scales.get(key[1]))
-            for place, parameters in enumerate(candidates):
-                self._sums[key][documents, place] = candidate_sums(spec, rows, parameters)
+            sums, groups = self._sums[key][documents], together(candidates, spec.along, rows.n_models)
+            for inside, block in blocks:
+                for places, given in groups:
+                    sums[inside, places] = np.atleast_2d(candidate_sums(spec, block, given)).T
 
         list(run(one, self._sums))
 
@@ -124,11 +157,13 @@ class Tuner:
         return found
 
 
-def candidate_sums(spec: RuleSpec, rows: FusionRows, parameters: Mapping[str, Value]) -> np.ndarray:
-    """Summed midpoint loss per document, (D,); +inf where a position is undefined or unbounded."""
+def candidate_sums(spec: RuleSpec, rows: FusionRows, parameters: Given) -> np.ndarray:
+    """Summed midpoint loss per document, (D,) or of many candidates (C, D); +inf where a position is undefined or
+    unbounded."""
     losses = spec.losses(rows, parameters)
-    middle = np.where(losses.undefined, np.inf, losses.middle)
-    return document_sums(middle, rows.offsets)
+    middle = losses.middle
+    middle[losses.undefined] = np.inf
+    return np.add.reduceat(middle, rows.offsets[:-1], axis=-1)
 
 
 def untuned(spec: RuleSpec) -> TunedRule:
@@ -136,22 +171,36 @@ def untuned(spec: RuleSpec) -> TunedRule:
     return TunedRule(spec, {-1: dict(spec.defaults)})
 
 
-def score(tuned: TunedRule, rows: FusionRows, fold_of_document: np.ndarray | None) -> ScoredRule:
-    """Losses of a chunk of rows, each document with its fold's parameters."""
+def score(
+    tuned: TunedRule,
+    rows: FusionRows,
+    fold_of_document: np.ndarray | None,
+    by_fold: Mapping[int, FoldPart] | None = None,
+) -> ScoredRule:
+    """Losses of a chunk of rows, each document with its fold's parameters.
+
+    `by_fold`: what `split_by_fold` makes of the rows, where several rules are scored.
+    """
     spec = tuned.spec
     if len(tuned.parameters) == 1 or fold_of_document is None:
         (parameters,) = tuned.parameters.values()
         return ScoredRule(tuned, spec.losses(rows, parameters), spec.coherence(rows, parameters), fold_of_document)
-    fold_of_row = spread(fold_of_document, rows.offsets)
+    parts = split_by_fold(rows, fold_of_document) if by_fold is None else by_fold
     pieces = []
-    for fold in np.unique(fold_of_row).tolist():
-        chosen = np.flatnonzero(fold_of_row == fold)
-        part, parameters = rows.take(chosen), tuned.parameters[fold]
+    for fold, (chosen, part) in parts.items():
+        parameters = tuned.parameters[fold]
         pieces.append((chosen, spec.losses(part, parameters), spec.coherence(part, parameters)))
-    return ScoredRule(tuned, _joined(pieces, rows.n), _joined_coherence(pieces, rows.n), fold_of_document)
+    return joined(tuned, pieces, rows.n, fold_of_document, parts)
 
 
 Piece = tuple[np.ndarray, RuleLosses, np.ndarray | None]
+
+
+def joined(
+    tuned: TunedRule, pieces: list[Piece], n: int, fold_of_document: np.ndarray, by_fold: Mapping[int, FoldPart]
+) -> ScoredRule:
+    """A rule's scores on a chunk of n rows from those of each fold: row numbers, losses, coherence or None."""
+    return ScoredRule(tuned, _joined(pieces, n), _joined_coherence(pieces, n), fold_of_document, by_fold)
 
 
 def _joined(pieces: list[Piece], n: int) -> RuleLosses:

@@ -1,11 +1,10 @@
 """Top-1 accuracy of a scored rule on a chunk of rows: exact where it is known, an interval where the tail could win."""
 
-from typing import Any
-
 import numpy as np
 
 from brf_exp.maths.fusion_rows import FusionRows
-from brf_exp.maths.specs import temperature_of, weight_of
+from brf_exp.maths.specs import Parameters, temperature_of, weight_of
+from brf_exp.maths.top_token import coherent_top, mixture_top, token_phase_top
 from brf_exp.maths.topk import TARGET
 from brf_exp.maths.topk_bounds import accuracy_bounds
 from brf_exp.maths.topk_votes import votes
@@ -13,35 +12,33 @@ from brf_exp.maths.tuning import ScoredRule
 
 
 def right_bounds(scored: ScoredRule, rows: FusionRows) -> np.ndarray | None:
-    """Is the realised token the rule's top token, surely and possibly, (2, n) bool; None where it is not computed."""
+    """Is the realised token the rule's top token, surely and possibly, (2, n) bool; None where rows do not say."""
     exact = _exact(scored.spec.name, rows)
     if exact is not None:
         return np.stack([exact, exact])
-    rule = scored.spec.rule
-    # The mixture's log pool is normalised over the whole vocabulary, and phases of tokens outside S are not known.
-    if rule is None or rule == "lin_log_mixture" or scored.spec.of_tokens:
+    if scored.spec.rule is None:
         return None
     found = np.empty((2, rows.n), dtype=bool)
-    for chosen, parameters in scored.parts(rows):
-        given = _numerator_parameters(scored, chosen, parameters)
-        if given is None:
-            return None
-        name = "constant_coherence" if rule == "brf" else rule
-        known = rows.known_at(temperature_of(parameters)).take(chosen)
-        found[:, chosen] = accuracy_bounds(known, name, weight=weight_of(parameters), **given)
+    for chosen, part, parameters in scored.pieces(rows):
+        found[:, chosen] = _bounds(scored, part, chosen, parameters)
     return found
 
 
-def _numerator_parameters(scored: ScoredRule, chosen: np.ndarray, parameters: dict[str, Any]) -> dict[str, Any] | None:
-    """The parameters of the rule's numerator at the chosen rows; None for more than one pair of models with phases."""
-    skipped = ("scale", "scale_factor", "weight", "temperature")
-    given = {name: value for name, value in parameters.items() if name not in skipped}
-    if scored.spec.rule != "brf":
-        return given
-    assert scored.coherence is not None
-    if scored.coherence.shape[0] > 1:
-        return None
-    return {**given, "coherence": scored.coherence[0, chosen]}
+def _bounds(scored: ScoredRule, part: FusionRows, chosen: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """The same on the rows of one fold, `chosen` of the chunk's."""
+    spec, known, weight = scored.spec, part.known_at(temperature_of(parameters)), weight_of(parameters)
+    if spec.shared_phases is not None:
+        return token_phase_top(known, phases_rad=spec.shared_phases(part, parameters), weight=weight)
+    if scored.coherence is not None:
+        coherence = scored.coherence[:, chosen]
+        if known.n_models > 2:
+            return coherent_top(known, coherence=coherence, weight=weight)
+        return accuracy_bounds(known, "constant_coherence", coherence=coherence[0], weight=weight)
+    assert spec.rule is not None
+    given = {name: value for name, value in parameters.items() if name not in ("weight", "temperature")}
+    if spec.rule == "lin_log_mixture":
+        return mixture_top(known, mixture=float(given["mixture"]), weight=weight)  # type: ignore[arg-type]
+    return accuracy_bounds(known, spec.rule, weight=weight, **given)
 
 
 def _exact(name: str, rows: FusionRows) -> np.ndarray | None:

@@ -4,16 +4,24 @@ from pathlib import Path
 from typing import Any
 
 from brf_exp.config import ClaimsStageConfig
-from brf_exp.maths.decisions import INCONCLUSIVE, NOT_TESTED, Verdict
+from brf_exp.maths.decisions import FALSIFIED, INCONCLUSIVE, NOT_TESTED, SUPPORTED, Verdict
 from brf_exp.report import newest_run
 from brf_exp.stages.claim_tests import TESTS, Measured, Outcome
 from brf_exp.stages.finish import once
-from brf_exp.stages.ledger import Claim, freeze, frozen, ledger_hash, load_ledger
+from brf_exp.stages.ledger import MEASURED, Claim, freeze, frozen, ledger_hash, load_ledger
+from brf_exp.stages.sentences import blocked_sentence
 from brf_exp.storage.runs import content_key, load_results
 
 CLAIMS_SCHEMA = 1
-NOT_ROBUST = " Other phase maps give other verdicts."
-STAGES = ("coherence", "discriminate", "audit")
+# Goes up whenever claims are judged or worded in another way, so that they are judged anew.
+JUDGING = 2
+# What follows the sentence of a decided claim, by whether all phase maps give its verdict; None: only one was tried.
+ROBUSTNESS = {
+    True: "",
+    False: " Not robust: this does not hold under every phase map.",
+    None: " Not known to be robust: only one phase map was looked at.",
+}
+FROZEN_LATE = "The ledger was frozen only after results were there, so claims could have been chosen to fit them."
 
 
 def run(config: ClaimsStageConfig) -> Path:
@@ -24,16 +32,19 @@ def run(config: ClaimsStageConfig) -> Path:
 
 def claims_of(run_folder: Path, ledger: str | None) -> Path:
     """Judge every claim of the run's frozen ledger; the folder of its results."""
-    measured = Measured(*(load_results(run_folder / stage, made_by=f"brf-exp run (stage {stage})") for stage in STAGES))
+    made_by = "brf-exp run (stage {})"
+    measured = Measured(*(load_results(run_folder / stage, made_by=made_by.format(stage)) for stage in MEASURED))
     freeze(run_folder, ledger)
     content = frozen(run_folder)
     assert content is not None
-    claims, sha256 = content
+    sha256, late = content.sha256, content.frozen_late
     current = ledger_hash(load_ledger(ledger))
     determines = {
         "schema": CLAIMS_SCHEMA,
+        "judging": JUDGING,
         "ledger": sha256,
         "ledger_now": current,
+        "ledger_frozen_late": late,
         "results": content_key([measured.coherence, measured.discrimination, measured.audit]),
     }
     results = {
@@ -43,7 +54,9 @@ def claims_of(run_folder: Path, ledger: str | None) -> Path:
         "corpus": measured.discrimination["corpus"],
         "ledger_sha256": sha256,
         "ledger_changed": current != sha256,
-        "claims": [_judge(claim, measured) for claim in sorted(claims, key=_place)],
+        "ledger_frozen_late": late,
+        "ledger_note": FROZEN_LATE if late else None,
+        "claims": [_judge(claim, measured) for claim in sorted(content.claims, key=_place)],
     }
     return once(
         run_folder / "claims",
@@ -72,18 +85,24 @@ def _judge(claim: Claim, measured: Measured) -> dict[str, Any]:
         "smallest_effect": claim.smallest_effect,
         "verdict": outcome.verdict.verdict,
         "reason": outcome.verdict.reason,
-        "sentence": outcome.sentence + (NOT_ROBUST if outcome.robust is False else ""),
+        "sentence": outcome.sentence + _qualification(outcome),
         "robust": outcome.robust,
         "evidence": outcome.evidence,
     }
 
 
+def _qualification(outcome: Outcome) -> str:
+    """A claim is supported or falsified without qualification only where all phase maps agree."""
+    return ROBUSTNESS[outcome.robust] if outcome.verdict.verdict in (SUPPORTED, FALSIFIED) else ""
+
+
 def _outcome(claim: Claim, measured: Measured) -> Outcome:
     if claim.test not in TESTS:
-        return Outcome(Verdict(NOT_TESTED, "no stage measures it yet"), "This run does not test the claim.", None, {})
+        sentence = f"{measured.scope}: this run does not test the claim ({NOT_TESTED})."
+        return Outcome(Verdict(NOT_TESTED, "no stage measures it yet"), sentence, None, {})
     outcome = TESTS[claim.test](measured)
     blocked = measured.blocked()
     if blocked:
-        sentence = f"{measured.scope}: nothing is decided ({blocked}) (inconclusive)."
+        sentence = blocked_sentence(blocked, measured.scope)
         return Outcome(Verdict(INCONCLUSIVE, blocked), sentence, None, outcome.evidence)
     return outcome

@@ -47,6 +47,7 @@ def coherence_summary(
         "models": list(data.rows.models),
         "proxy": _proxy_name(first),
         "aligned_share": inputs.aligned.share_aligned if inputs.aligned else None,
+        "aligned_positions": _aligned_positions(inputs),
         "identical_models": [list(names) for names in data.identical],
         "lineage": inputs.lineage,
         "n_positions": int(data.rows.offsets[-1]),
@@ -71,6 +72,12 @@ def coherence_summary(
         summary["pairs"] = [_named_pair(pair, data, inputs) for pair in tested]
         summary["kuramoto"] = _kuramoto_summary(together)
     return summary
+
+
+def _aligned_positions(inputs: PairInputs) -> dict[str, Any] | None:
+    """How many positions of different tokenizers were matched, and their share of each model's; or None."""
+    found = inputs.aligned_rows
+    return found and {name: found[name] for name in ("by", "n_positions", "share")}
 
 
 def _proxy_name(pair: PairTest) -> str | None:

@@ -26,7 +26,7 @@ from brf_exp.stages.rule_test import RuleSettings, folds_of, run_rules
 from brf_exp.storage.runs import RESULTS, building, content_key, locked, read_json, write_json
 from brf_exp.storage.scratch import Scratch
 
-CONTROLS_SCHEMA = 2
+CONTROLS_SCHEMA = 3
 GAIN_FACTOR = 4.0
 
 
@@ -134,6 +134,7 @@ def _token_world(world: TokenWorld, delta_nats: float, evaluation: EvaluationCon
         delta_nats=delta_nats,
         evaluation=replace(evaluation, tune=True),
         seed=seed,
+        k=world.log_p.shape[2],
         complete=True,
     )
     result = run_rules(WorldSource(_world_rows(world, distributions, seed)), settings, own_scale=settings.default_scale)

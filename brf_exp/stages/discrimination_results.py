@@ -1,21 +1,20 @@
 """What stage `discriminate` writes to results.json."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from brf_exp.config import AnalysisStageConfig
-from brf_exp.maths.discrimination import Contrast
-from brf_exp.maths.resampling import ratio_test
-from brf_exp.maths.specs import RIVAL
+from brf_exp.maths.decisions import least_gain
 from brf_exp.stages.pairs import PairInputs
+from brf_exp.stages.recapture import Recapture
 from brf_exp.stages.rule_scores import RuleScores, plain
 from brf_exp.stages.rule_test import MapVerdict, RuleSettings, RuleTestResult, detectable_against_best
+from brf_exp.stages.secondary_results import secondary_summary
 from brf_exp.stages.sentences import discrimination_sentence, scope
 
-DISCRIMINATION_SCHEMA = 2
+DISCRIMINATION_SCHEMA = 4
 
 
 def discrimination_summary(
@@ -25,6 +24,7 @@ def discrimination_summary(
     result: RuleTestResult,
     *,
     controls: dict[str, Any] | None,
+    again: Recapture,
 ) -> dict[str, Any]:
     """The content of results.json."""
     primary, evaluation, scores = result.primary, config.evaluation, result.scores
@@ -44,18 +44,22 @@ def discrimination_summary(
         "phase_scope": config.phase.scope,
         "bhattacharyya": scores.overlap().tolist(),
         "rules": {name: _rule_summary(name, scores) for name in scores.tuned},
-        "contrasts": _contrast_summaries(primary),
-        "maps": {made.map: _map_summary(made) for made in result.maps},
+        "contrasts": _contrast_summaries(primary, evaluation.delta_nats),
+        "maps": {made.map: _map_summary(made, evaluation.delta_nats) for made in result.maps},
         "adjustment": "max_t",
-        **_below_minimum(scores),
-        "agreement": _agreement(result, config),
+        **scores.below_minimum.summary(evaluation, np.random.default_rng([config.seed, 112])),
+        "agreement": _agreement(result),
         "interference": _interference(result),
         "attribution": _attribution(primary, evaluation.delta_nats),
-        "auc": {},
-        "noise_floor": None,
+        "auc": result.aucs.summary(evaluation, np.random.default_rng([config.seed, 113])),
+        "secondary": secondary_summary(result.secondary, evaluation, np.random.default_rng([config.seed, 121])),
+        "noise_floor": _noise_floor(result, again),
+        "noise_floor_reason": again.reason,
+        "deciding_k": result.deciding and asdict(result.deciding),
         "gates": asdict(settings.gates),
         "controls": controls,
         "delta_nats": evaluation.delta_nats,
+        "confidence_level": evaluation.confidence_level,
         "minimum_detectable_nats": detectable_against_best(result),
         "scale_from": "setting" if config.phase.scale is not None else "documents",
         "primary": config.phase.name,
@@ -86,58 +90,44 @@ def _interval(ends: np.ndarray | None) -> list[float] | float | None:
     return lower if lower == upper else [lower, upper]
 
 
-def _contrast_summaries(made: MapVerdict) -> dict[str, Any]:
-    return {contrast.reference: _contrast_summary(contrast) for contrast in made.contrasts}
+def _contrast_summaries(made: MapVerdict, delta_nats: float) -> dict[str, Any]:
+    """By reference: the contrast, its noise floor where there is one, and the least gain that counts."""
+    found = {}
+    for contrast in made.contrasts:
+        floor = made.noise_floors.get(contrast.reference)
+        numbers = {name: value for name, value in asdict(contrast).items() if name != "reference"}
+        found[contrast.reference] = numbers | {
+            "noise_floor_nats": floor,
+            "least_gain_nats": least_gain(delta_nats, floor),
+        }
+    return found
 
 
-def _contrast_summary(contrast: Contrast) -> dict[str, Any]:
-    return {name: value for name, value in asdict(contrast).items() if name != "reference"}
-
-
-def _map_summary(made: MapVerdict) -> dict[str, Any]:
+def _map_summary(made: MapVerdict, delta_nats: float) -> dict[str, Any]:
     return {
         "rule": made.rule,
         "verdict": made.verdict.verdict,
         "reason": made.verdict.reason,
-        "contrasts": _contrast_summaries(made),
+        "contrasts": _contrast_summaries(made, delta_nats),
     }
 
 
-def _below_minimum(scores: RuleScores) -> dict[str, Any]:
-    """How often the realised token ends up below all models, and how often under each phase control."""
-    surely, middle, possibly = scores.below("brf").tolist()
-    controls = {name: float(scores.below(name)[1]) for name in scores.with_phases if _is_rival(scores, name)}
+def _noise_floor(result: RuleTestResult, again: Recapture) -> dict[str, Any] | None:
+    """How the second capture was made, and the largest noise floor of a contrast of the primary map."""
+    if again.inputs is None:
+        return None
+    settings = again.inputs.captures[0].manifest.get("determines", {}).get("capture", {})
     return {
-        "below_minimum_rate": middle,
-        "below_minimum_interval": [surely, possibly],
-        "below_minimum_controls": controls,
+        "largest_nats": max(result.primary.noise_floors.values(), default=None),
+        "n_positions": result.n_positions_again,
+        "dtype": settings.get("dtype"),
+        "batch_tokens": settings.get("batch_tokens"),
     }
 
 
-def _is_rival(scores: RuleScores, name: str) -> bool:
-    return scores.tuned[name].spec.role == RIVAL
-
-
-def _agreement(result: RuleTestResult, config: AnalysisStageConfig) -> dict[str, Any]:
-    """Share of positions with cos < 0, where agreement is suppressed, with its document-level interval.
-
-    At the map's own scale (the one set, else the pooled median gap). Tuning may shrink the phases to almost
-    nothing, so the share at the tuned scales is shown beside it.
-    """
-    tables, n = result.tables, result.scores.n
-    lengths = np.diff(result.scores.offsets)
-    share = float(tables.negative.sum() / n)
-    shares = {"negative_share": share, "negative_share_tuned": tables.n_negative_tuned / n}
-    if lengths.size < 2 or share in (0.0, 1.0):
-        return {**shares, "interval": None}
-    test = ratio_test(
-        tables.negative,
-        lengths,
-        confidence_level=config.evaluation.confidence_level,
-        n_resamples=config.evaluation.n_resamples,
-        rng=np.random.default_rng([config.seed, 111]),
-    )
-    return {**shares, "interval": list(test.interval)}
+def _agreement(result: RuleTestResult) -> dict[str, Any]:
+    """Share of positions with cos < 0 at the tuned scales; the stage adds those at the maps' own scales."""
+    return {"negative_share_tuned": result.tables.n_negative_tuned / result.scores.n}
 
 
 def _interference(result: RuleTestResult) -> dict[str, Any]:
@@ -152,15 +142,12 @@ def _interference(result: RuleTestResult) -> dict[str, Any]:
 
 
 def _attribution(primary: MapVerdict, delta_nats: float) -> dict[str, Any] | None:
-    """Is Born Rule Fusion no worse than a learned function of the gaps? One-sided, margin delta."""
-    gate: Mapping[str, Any] | None = None
-    for contrast in primary.contrasts:
-        if contrast.reference == "gate":
-            gate = _contrast_summary(contrast)
+    """Is Born Rule Fusion no worse than a learned function of the gaps? One-sided, by the least gain that counts."""
+    gate = next((contrast for contrast in primary.contrasts if contrast.reference == "gate"), None)
     if gate is None:
         return None
     return {
-        "difference_nats": gate["difference_nats"],
-        "upper_one_sided": gate["upper_one_sided"],
-        "not_worse": gate["upper_one_sided"] < delta_nats,
+        "difference_nats": gate.difference_nats,
+        "upper_one_sided": gate.upper_one_sided,
+        "not_worse": gate.upper_one_sided < least_gain(delta_nats, primary.noise_floors.get("gate")),
     }

@@ -88,6 +88,8 @@ def _columns(
     known, brf = rows.known, scored["brf"]
     numbers = np.arange(documents.start, documents.stop, dtype=np.int32)
     middle = known.overlaps[0].mean(axis=0)
+    with np.errstate(divide="ignore"):  # total cancellation has no mixture
+        share = mixture_share(tuned[0], middle)
     columns = {
         "document": np.repeat(numbers, np.diff(rows.offsets)),
         "position": positions_within(rows.offsets).astype(np.int32),
@@ -98,7 +100,7 @@ def _columns(
         "own_scale_coherence": own[0],
         "overlap_lower": known.overlaps[0, 0],
         "overlap_upper": known.overlaps[0, 1],
-        "mixture_share": mixture_share(tuned[0], middle),
+        "mixture_share": np.where(np.isfinite(share), share, np.nan),
         "coherent_gain_nats": scored["linear"].losses.middle - brf.losses.middle,
     }
     if information is not None:

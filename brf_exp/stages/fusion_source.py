@@ -1,7 +1,7 @@
 """Chunks of whole documents that rules are scored on: from captures, or from a world in memory."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -64,12 +64,33 @@ class CaptureSource:
     memory_mb: int
     seed: int
     table: PhaseTable | None
+    n_documents: int | None = None  # the first ones; None: all
+    read_twice: bool = True  # rows are kept for the second pass where all of them fit the memory
     _kept: list[tuple[slice, FusionRows]] = field(default_factory=list)
 
     @property
     def offsets(self) -> Offsets:
         """Rows of the documents."""
-        return self.gaps.offsets
+        return self.gaps.offsets if self.n_documents is None else self.gaps.offsets[: self.n_documents + 1]
+
+    @property
+    def k(self) -> int:
+        """Logits per position that every capture has."""
+        return min(capture.k for capture in self.captures)
+
+    def leading(self, n_documents: int) -> "CaptureSource":
+        """The first documents only."""
+        return replace(self, n_documents=n_documents, read_twice=False, _kept=[])
+
+    def truncated(self, k: int) -> "CaptureSource":
+        """The same rows as if only the best k logits had been captured."""
+        return replace(self, captures=[capture.truncated(k) for capture in self.captures], read_twice=False, _kept=[])
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Outcomes that every model has, where the captures tell and agree."""
+        sizes = {capture.vocabulary_size for capture in self.captures}
+        return sizes.pop() if len(sizes) == 1 else None
 
     @property
     def complete(self) -> bool:
@@ -88,7 +109,7 @@ class CaptureSource:
             return
         budget = self.memory_mb * 2**20 // 8
         parts = list(document_chunks(self.offsets, max(LEAST_ROWS, budget // self.bytes_per_row)))
-        keep = int(self.offsets[-1]) * self.bytes_per_row <= 4 * budget
+        keep = self.read_twice and int(self.offsets[-1]) * self.bytes_per_row <= 4 * budget
         made = []
         for chunk in self._aligned(parts):
             if keep:
@@ -114,7 +135,7 @@ class CaptureSource:
         offsets = self.offsets[documents.start : documents.stop + 1] - rows.start
         gaps, ranks = self.gaps.gaps[:, rows], self.ranks[:, rows]
         shifted = [circular_shifts(offsets, shifts) for shifts, _ in draws]
-        known = {t: _known(self.captures, tables, t, self.complete) for t in self.temperatures}
+        known = {t: _known(self.captures, tables, t, self.complete, self.vocabulary_size) for t in self.temperatures}
         has_entropy = all("entropy" in capture.columns for capture in self.captures)
         entropies = [table.column("entropy").to_numpy().astype(np.float64) for table in tables] if has_entropy else None
         return FusionRows(
@@ -130,6 +151,11 @@ class CaptureSource:
             table=self.table,
             at_temperatures={t: k for t, k in known.items() if t != 1.0},
         )
+
+
+def fewer_logits(k: int) -> list[int]:
+    """A quarter and a half of k, where that leaves the two logits that every rule needs."""
+    return [fewer for fewer in (k // 4, k // 2) if fewer >= 2]
 
 
 def stored_temperatures(captures: Sequence[Capture]) -> tuple[float, ...]:
@@ -174,11 +200,16 @@ def _tables(
 
 
 def _holds_vocabulary(capture: Capture) -> bool:
-    size = capture.manifest["model"].get("vocabulary_size")
-    return size is not None and capture.k >= int(size)
+    return capture.vocabulary_size is not None and capture.k >= capture.vocabulary_size
 
 
-def _known(captures: Sequence[Capture], tables: list[pa.Table], temperature: float, complete: bool) -> KnownTokens:
+def _known(
+    captures: Sequence[Capture],
+    tables: list[pa.Table],
+    temperature: float,
+    complete: bool,
+    vocabulary_size: int | None,
+) -> KnownTokens:
     """What the top-k rows tell of the models' distributions at a temperature."""
     ids, log_p, targets = [], [], []
     for capture, table in zip(captures, tables, strict=True):
@@ -188,4 +219,11 @@ def _known(captures: Sequence[Capture], tables: list[pa.Table], temperature: flo
         log_p.append(logits / temperature - normaliser[:, None])
         targets.append(table.column("target_logit").to_numpy() / temperature - normaliser)
     target_ids = tables[0].column("token_id").to_numpy()
-    return known_tokens(ids, log_p, target_ids=target_ids, target_log_p=np.stack(targets), complete=complete)
+    return known_tokens(
+        ids,
+        log_p,
+        target_ids=target_ids,
+        target_log_p=np.stack(targets),
+        complete=complete,
+        vocabulary_size=vocabulary_size,
+    )

@@ -8,9 +8,11 @@ import yaml
 
 from brf_exp.errors import InputError
 from brf_exp.paths import conf_dir
-from brf_exp.storage.runs import content_key, read_json, write_json
+from brf_exp.storage.runs import RESULTS, content_key, read_json, write_json
 
 FROZEN = "ledger.json"
+# Stages whose results claims are judged by.
+MEASURED = ("coherence", "discriminate", "audit")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,15 @@ class Claim:
     supported_if: str
     falsified_if: str
     smallest_effect: str
+
+
+@dataclass(frozen=True)
+class FrozenLedger:
+    """The claims a run froze and their hash; `frozen_late`: results of a stage were there before."""
+
+    claims: list[Claim]
+    sha256: str
+    frozen_late: bool
 
 
 def load_ledger(folder: str | None) -> list[Claim]:
@@ -55,15 +66,20 @@ def ledger_hash(claims: list[Claim]) -> str:
 
 
 def freeze(run_folder: Path, folder: str | None) -> str:
-    """Write the ledger into a run before it looks at results; an earlier freeze of the same run stands."""
+    """Write the ledger into a run before it looks at results; an earlier freeze of the same run stands.
+
+    Where results are there already, the ledger says so for good.
+    """
     path = run_folder / FROZEN
     if not path.is_file():
         claims = load_ledger(folder)
-        write_json(path, {"sha256": ledger_hash(claims), "claims": [asdict(claim) for claim in claims]})
+        late = any((run_folder / stage / RESULTS).is_file() for stage in MEASURED)
+        listed = [asdict(claim) for claim in claims]
+        write_json(path, {"sha256": ledger_hash(claims), "frozen_late": late, "claims": listed})
     return str(read_json(path)["sha256"])
 
 
-def frozen(run_folder: Path) -> tuple[list[Claim], str] | None:
+def frozen(run_folder: Path) -> FrozenLedger | None:
     """The ledger a run froze, or None."""
     path = run_folder / FROZEN
     if not path.is_file():
@@ -72,4 +88,4 @@ def frozen(run_folder: Path) -> tuple[list[Claim], str] | None:
     claims = [Claim(**values) for values in content["claims"]]
     if ledger_hash(claims) != content["sha256"]:
         raise InputError(f"`{path}` must match its own hash, got another. It was edited; delete the run and run again.")
-    return claims, content["sha256"]
+    return FrozenLedger(claims, content["sha256"], bool(content.get("frozen_late", False)))

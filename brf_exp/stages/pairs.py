@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from brf_exp.config import AnalysisStageConfig, DiscriminateStageConfig, ModelConfig
+from brf_exp.config import AnalysisStageConfig, DiscriminateStageConfig, ModelConfig, ScoringConfig
 from brf_exp.errors import ConfigError, InputError
 from brf_exp.stages.alignment import AlignedProxy, aligned_proxy
 from brf_exp.storage.captures import Capture, DocumentIndex, open_capture
@@ -25,7 +25,9 @@ class PairInputs:
     """Captures of two or more models with equal rows, and what tells the difficulty of tokens where there is any.
 
     `proxy` is another model with the same rows; `aligned` an embedded one with tokens of its own, for two models
-    without a proxy. Rows are known to be equal only where `check_rows` or whoever reads them has compared them.
+    without a proxy. `aligned_rows` says how rows of different tokenizers were matched by characters (`n_positions`,
+    `share` by model key), None where they needed no matching. Rows are known to be equal only where `check_rows` or
+    whoever reads them has compared them.
     """
 
     name: str
@@ -34,6 +36,7 @@ class PairInputs:
     lineage: str | None
     pseudo_documents: bool
     aligned: AlignedProxy | None = None
+    aligned_rows: dict[str, Any] | None = None
 
     @property
     def documents(self) -> DocumentIndex:
@@ -171,22 +174,47 @@ def _joined(tested: Sequence[Capture]) -> str:
 def _from_submission(config: AnalysisStageConfig) -> PairInputs:
     folder = Path(config.pair.submission or "")
     description = read_json(folder / PAIR_FILE)
-    members = {name: open_capture(folder / model["capture"]) for name, model in description["models"].items()}
-    if not description["shared_ids"]:
-        raise InputError(
-            f"`{description['name']}` must have models with one tokenizer, got different ones. "
-            "Submit dumps of models that share their token ids."
-        )
-    proxy, third = None, _proxy_named(config)
-    if third:
-        proxy = members.pop(third) if third in members else open_capture(Path(third).absolute())
-    if len(members) < 2:
+    name, models = description["name"], dict(description["models"])
+    third = _proxy_named(config)
+    keys = [key for key in sorted(models) if key != third]
+    if len(keys) < 2:
         raise ConfigError(
-            f"`proxy` must leave two models of `{description['name']}` to test, got {config.proxy!r}. "
+            f"`proxy` must leave two models of `{name}` to test, got {config.proxy!r}. "
             "Name a capture folder or submit a third model."
         )
-    tested = tuple(members[name] for name in sorted(members))
-    return PairInputs(description["name"], tested, proxy, config.pair.lineage, _is_pseudo(tested[0]))
+    aligned = None
+    if not description["shared_ids"] and not _share_ids([models[key] for key in keys]):
+        aligned = _aligned_by_characters(config, description)
+    folders = aligned["captures"] if aligned else {key: model["capture"] for key, model in models.items()}
+    tested = tuple(open_capture(folder / folders[key]) for key in keys)
+    proxy = None
+    if third:
+        proxy = open_capture(folder / folders[third] if third in models else Path(third).absolute())
+    return PairInputs(name, tested, proxy, config.pair.lineage, _is_pseudo(tested[0]), aligned_rows=aligned)
+
+
+def _share_ids(models: Sequence[dict[str, Any]]) -> bool:
+    """Whether some of a submission's models have one tokenizer, though not all have."""
+    named = {(model.get("tokenizer"), model.get("vocab_size")) for model in models}
+    return len(named) == 1 and (None, None) not in named
+
+
+def _aligned_by_characters(config: AnalysisStageConfig, description: dict[str, Any]) -> dict[str, Any]:
+    """Where a submission's matched rows lie; InputError where the stage needs shared token ids, or none match."""
+    name, reason = description["name"], description.get("stages", {}).get("reason")
+    aligned: dict[str, Any] | None = description.get("aligned")
+    if isinstance(config, ScoringConfig):
+        hint = f" `brf-exp coherence pair={name}` works." if aligned else ""
+        raise InputError(
+            f"`{name}` must have models with one tokenizer to compare their predictions, got different ones "
+            f"({reason}). Submit models that share their token ids, or byte-level dumps (257 outcomes).{hint}"
+        )
+    if aligned is None:
+        raise InputError(
+            f"`{name}` must have models with one tokenizer, or rows that can be aligned by characters, got neither "
+            f"({reason}). Submit char_start and char_end with every row."
+        )
+    return aligned
 
 
 def _from_models(config: AnalysisStageConfig) -> PairInputs:

@@ -16,6 +16,7 @@ from brf_exp.stages.discriminate import discrimination_of
 from brf_exp.stages.finish import is_done
 from brf_exp.stages.ledger import freeze
 from brf_exp.stages.pairs import PairInputs, resolve_pair
+from brf_exp.stages.recapture import recaptured
 from brf_exp.stages.report import report_of
 from brf_exp.storage.runs import (
     CONFIG,
@@ -38,18 +39,20 @@ def run(config: RunStageConfig) -> Path:
     with progress.steps("run", 6, enabled=config.progress) as step:
         step("capture")
         inputs = _timed(seconds, "capture", lambda: resolve_pair(config))
+        again = _timed(seconds, "recapture", lambda: recaptured(config, inputs))
         determines = {
             "schema": RUN_SCHEMA,
             **analysis_identity(config, inputs),
             "delta": config.claims.delta,
+            "recapture": again.identity(),
         }
         key = content_key(determines)
         folder = stage_folder(Path(config.runs_dir), "run", inputs.name, key)
         folder.mkdir(parents=True, exist_ok=True)
-        freeze(folder, config.claims.ledger)
+        ledger = freeze(folder, config.claims.ledger)
         stages: dict[str, Callable[[], Path]] = {
             "coherence": lambda: coherence_of(config, inputs, folder / "coherence"),
-            "discriminate": lambda: discrimination_of(config, inputs, folder / "discriminate"),
+            "discriminate": lambda: discrimination_of(config, inputs, again, folder / "discriminate"),
             "audit": lambda: audit_of(AuditStageConfig(runs_dir=config.runs_dir, seed=config.seed), folder / "audit"),
             "claims": lambda: claims_of(folder, config.claims.ledger),
         }
@@ -59,7 +62,7 @@ def run(config: RunStageConfig) -> Path:
         if not is_done(folder, key):
             write_config(folder / CONFIG, config)
             write_json(folder / RESULTS, _results(inputs, folder, list(stages)))
-            described = manifest(stage="run", key=key, determines=determines)
+            described = manifest(stage="run", key=key, determines=determines, ledger_sha256=ledger)
             described["environment"]["seconds"] = seconds
             write_json(folder / MANIFEST, described)
         step("report")
@@ -93,6 +96,7 @@ def _results(inputs: PairInputs, folder: Path, stages: list[str]) -> dict[str, A
         "stages": {name: name for name in [*stages, "report"]},
         "captures": {name: _relative(c.folder, folder) for name, c in members.items()},
         "verdicts": {claim["id"]: claim["verdict"] for claim in claims},
+        "robust": {claim["id"]: claim["robust"] for claim in claims},
     }
 
 

@@ -1,6 +1,8 @@
 """Verdicts in plain English. Every sentence names its pair, corpus and map."""
 
-from brf_exp.maths.decisions import Verdict
+from collections.abc import Sequence
+
+from brf_exp.maths.decisions import NO_GAIN, Verdict
 
 _COHERENCE = {
     "coherent beyond shared difficulty": "the two models' phases are related token by token, beyond what shared "
@@ -33,8 +35,22 @@ _DISCRIMINATION = {
     "documents": "there are too few documents to decide",
     "controls": "nothing is decided, because the planted controls did not come out as they must",
     "not tuned": "rules were not tuned, so nothing is decided",
+    "folds": "all documents fall into one fold, so that no rule can be tuned on other documents",
     "power": "the data cannot tell a relevant gain from none",
     "undefined fusion": "the fused distribution is undefined at some positions",
+    "identical models": "two of the models are one and the same, so that fusing them tells nothing",
+    "documents of one token": "every document has one token, so that phases shifted within documents are the same",
+    "constant gaps": "every model's gaps are all equal, so that Born Rule Fusion has one constant phase difference",
+    "ties at zero": "half of the gaps are exactly 0, so that there is no median gap to scale the phases with",
+    "no variation": "all documents show exactly the same difference, so that chance cannot be told from it",
+    "no rival has a bounded log loss": "no rule that Born Rule Fusion could be compared with has a bounded log loss",
+    "missing logsumexp": "the losses are not known, because the column logsumexp is missing",
+}
+_PHASE_CONTROLS = {
+    "brf_zero": "phases of zero",
+    "brf_shifted": "phases shifted within documents",
+    "brf_flipped": "phases turned by half a circle",
+    "brf_uniform": "random phases",
 }
 
 
@@ -57,10 +73,27 @@ def joint_sentence(verdicts: list[Verdict], joint: Verdict, where: str) -> str:
 
 def discrimination_sentence(verdict: Verdict, where: str) -> str:
     """One sentence for the Cross-Term Discrimination Test."""
-    reason = verdict.reason
-    if reason.startswith("no gain over "):
-        rival = reason.removeprefix("no gain over ")
-        body = f"Born Rule Fusion has no relevant gain over the phase-free rule {rival}"
+    if verdict.reason.startswith(NO_GAIN):
+        body = f"Born Rule Fusion has no relevant gain over {_rival(verdict.reason.removeprefix(NO_GAIN))}"
     else:
-        body = _DISCRIMINATION.get(reason, reason)
+        body = _DISCRIMINATION.get(verdict.reason, verdict.reason)
     return f"{where}: {body} ({verdict.verdict})."
+
+
+def _rival(rule: str) -> str:
+    control = _PHASE_CONTROLS.get(rule)
+    return f"the same rule with {control}" if control else f"the phase-free rule {rule}"
+
+
+def unnormalised_sentence(models: Sequence[str], where: str) -> str:
+    """One sentence where the named models' captures have no logsumexp."""
+    lacking = "; ".join(models)
+    return (
+        f"{where}: only a lower and an upper end of the losses can be given, because the column logsumexp is missing "
+        f"from the rows of {lacking}; add it (ln of the sum of exp(logit) over all tokens) to decide (inconclusive)."
+    )
+
+
+def blocked_sentence(reason: str, where: str) -> str:
+    """One sentence for a claim of a run whose gates or controls leave everything open."""
+    return f"{where}: {_DISCRIMINATION.get(reason, reason)} (inconclusive)."

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,22 +39,33 @@ def part_name(index: int) -> str:
     return f"part-{index:05d}.parquet"
 
 
-def write_part(path: Path, table: pa.Table) -> str:
+def write_part(path: Path, table: pa.Table, *, row_group_rows: int = ROW_GROUP_ROWS) -> str:
     """Write one part whole or not at all; returns the SHA-256 of its bytes."""
-    floats = [f.name for f in table.schema if pa.types.is_floating(f.type)]
-    ids = [f.name for f in table.schema if f.name == "doc_id" or f.name == "token_id" or f.name.startswith("id_")]
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(
-        table,
-        partial,
+    with open_part(path, table.schema) as file:
+        file.write_table(table, row_group_size=row_group_rows)
+    return finish_part(path)
+
+
+def open_part(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A part to be written row group by row group, under a name of its own until `finish_part`."""
+    return pq.ParquetWriter(
+        _partial(path),
+        schema,
         compression="zstd",
-        row_group_size=ROW_GROUP_ROWS,
-        use_dictionary=ids,
-        use_byte_stream_split=floats,
+        use_dictionary=[n for n in schema.names if n in ("doc_id", "token_id") or n.startswith("id_")],
+        use_byte_stream_split=[f.name for f in schema if pa.types.is_floating(f.type)],
         write_statistics=True,
     )
-    partial.replace(path)
+
+
+def finish_part(path: Path) -> str:
+    """Give a written part its name; returns the SHA-256 of its bytes."""
+    _partial(path).replace(path)
     return sha256_of(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
 
 
 def read_part(path: Path, names: Sequence[str]) -> pa.Table:
@@ -70,10 +81,14 @@ def sha256_of(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Capture:
-    """One model's rows on disk: a folder with capture.json and its part files."""
+    """One model's rows on disk: a folder with capture.json and its part files.
+
+    `most_logits`: how many of the logits per row are looked at, the best ones; None: all.
+    """
 
     folder: Path
     manifest: dict[str, Any]
+    most_logits: int | None = None
 
     @cached_property
     def _dataset(self) -> ds.Dataset:
@@ -93,12 +108,22 @@ class Capture:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns present."""
-        return tuple(self._dataset.schema.names)
+        names = self._dataset.schema.names
+        if self.most_logits is None:
+            return tuple(names)
+        beyond = {f"{kind}_{place}" for kind in ("id", "logit") for place in range(self.most_logits + 1, len(names))}
+        return tuple(name for name in names if name not in beyond)
 
     @property
     def k(self) -> int:
         """Logits kept per position."""
         return schema.k_of(list(self.columns))
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Outcomes of the model's distribution, where its manifest tells."""
+        size = self.manifest["model"].get("vocabulary_size")
+        return None if size is None else int(size)
 
     @property
     def n_rows(self) -> int:
@@ -109,6 +134,10 @@ class Capture:
     def model_name(self) -> str:
         """The model's name as its manifest has it."""
         return str(self.manifest["model"]["name"])
+
+    def truncated(self, k: int) -> "Capture":
+        """The same rows as if only the best k logits had been kept."""
+        return replace(self, most_logits=k)
 
     def require(self, names: Sequence[str], *, purpose: str) -> None:
         """Raise InputError naming the columns that `purpose` needs and this capture lacks."""

@@ -28,13 +28,13 @@ def same_units_tolerance(values: np.ndarray) -> np.ndarray:
 def capture_columns(layout: Layout, member: Member) -> list[str]:
     """Names of the capture's columns, in the format's order.
 
-    Log-probabilities at temperature 1 have a logsumexp of 0. Where the logsumexp at temperature 1 is not known, the
-    realised token's logit is of no use and is left out: such a capture serves coherence only.
+    Log-probabilities at temperature 1 have a logsumexp of 0. Logits at another temperature whose logsumexp at
+    temperature 1 is not known serve coherence only: the realised token's logit is left out.
     """
     names = {"doc_id", *layout.fixed, *schema.logit_columns(layout.k)}
     if layout.log_probabilities and member.temperature == 1.0:
         names.add("logsumexp")
-    if layout.target and "logsumexp" in names:
+    if layout.target and (member.temperature == 1.0 or "logsumexp" in names):
         names.add("target_logit")
     if layout.ids:
         names.update(schema.id_columns(layout.k))

@@ -163,3 +163,18 @@ def test_size_with_ragged_documents(band) -> None:
         rejected.append(auc_differences(found, confidence_level=0.95)[0].pvalue < 0.05)
     lower, upper = band(1000)
     assert lower <= np.mean(rejected) <= upper
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_documents", "most"), [(15, 0.11), (40, 0.074)])
+def test_size_with_few_positives(n_documents: int, most: float) -> None:
+    """5 % of the rows are correct: with 15 documents a stated .05 is up to .11, with 40 it is within the band."""
+    rng, rejected = np.random.default_rng(103), []
+    design = replace(DEPENDENT, n_documents=n_documents)
+    for _ in range(1000):
+        correct, common, *own = (design.latent(rng).ravel() for _ in range(4))
+        noise = np.sqrt(0.5) * common[:, None] + np.sqrt(0.5) * np.column_stack(own)
+        scores = 0.4 * correct[:, None] + np.sqrt(1 - 0.4**2) * noise
+        found = obuchowski(scores, correct > stats.norm.ppf(0.95), design.offsets)
+        rejected.append(auc_differences(found, confidence_level=0.95)[0].pvalue < 0.05)
+    assert 0.02 < np.mean(rejected) <= most

@@ -7,6 +7,7 @@ import pytest
 
 from calibration import claims, measures, rows, store, tables
 from calibration.designs import DESIGNS, Design
+from calibration.discrimination_rows import discrimination_rows
 from calibration.rows import Row, simulate_kuramoto
 
 SMALL = Design(n_documents=6, length=20)
@@ -36,7 +37,7 @@ def test_other_settings_are_other_results(tmp_path) -> None:
 
 
 def test_names_of_rows_are_names_of_files(tmp_path) -> None:
-    made = [*rows.simulated_rows(), *rows.capture_rows(tmp_path)]
+    made = [*rows.simulated_rows(), *discrimination_rows(), *rows.capture_rows(tmp_path)]
     assert len({store.path_of(tmp_path, row) for row in made}) == len(made)
 
 

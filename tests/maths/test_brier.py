@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from brf_exp.maths import forecasts
+from brf_exp.maths import forecasts, vote_forecasts
 from brf_exp.maths.brier import (
     brier_of,
     brier_scores,
@@ -10,7 +12,8 @@ from brf_exp.maths.brier import (
     sufficient_statistics,
     vote_brier,
 )
-from brf_exp.maths.rules import fuse
+from brf_exp.maths.forecast_rows import TopRows
+from brf_exp.maths.rules import RULES, fuse
 from brf_exp.maths.tails import tail_sums
 from brf_exp.maths.topk import KnownTokens, known_tokens
 from brf_exp.maths.undefined import UndefinedStatisticError
@@ -156,11 +159,11 @@ def test_a_vote_that_is_open_has_the_bounds_of_both() -> None:
     # .3 and at most .15 / 2 more against .25 and at most .1 / 2 more.
     open_vote = _one([[0, 1], [2, 3]], [[0.5, 0.3], [0.6, 0.3]], 7, [0.05, 0.02])
     scores = vote_brier(open_vote, hit_rate=np.array([0.5]))
-    ballot = forecasts.vote_forecast(open_vote, hit_rate=np.array([0.5]))
+    ballot = vote_forecasts.vote_forecast(open_vote, hit_rate=np.array([0.5]))
     assert ballot.possible[:, 0].tolist() == [False, True]  # .25 + .04 stays below .3
     np.testing.assert_array_equal(scores.bounds, brier_scores(ballot.of_model[1]).bounds)
     close = _one([[0, 1], [2, 3]], [[0.55, 0.2], [0.56, 0.2]], 7, [0.05, 0.02])
-    ballot = forecasts.vote_forecast(close, hit_rate=np.array([0.5]))
+    ballot = vote_forecasts.vote_forecast(close, hit_rate=np.array([0.5]))
     assert ballot.possible.all()
     either = [brier_scores(one).bounds for one in ballot.of_model]
     bounds = vote_brier(close, hit_rate=np.array([0.5])).bounds
@@ -185,11 +188,45 @@ def test_routing_takes_each_position_from_its_model() -> None:
     np.testing.assert_array_equal(routed, np.where([True, False, True, False, True, True, False], *each))
 
 
+def test_scores_on_shared_tokens_are_the_rules_numerators() -> None:
+    """Forecasts take their exponentials once for all rules; what they score is what rules.RULES defines."""
+    known, _, _ = _truncated(5)
+    c, weights = np.cos(np.random.default_rng(1).uniform(0, np.pi, 300)), np.array([0.3, 0.7])
+    for name, given in {
+        "constant_coherence": {"coherence": c},
+        "linear": {},
+        "log_linear": {},
+        "power_mean": {"order": 0.75},
+    }.items():
+        expected = RULES[name].numerator(known.shared, weights, **given)
+        scaled = forecasts.forecast(known, name, weight=0.3, **given).scaled
+        np.testing.assert_allclose(scaled, expected, rtol=1e-12, atol=1e-15, err_msg=name)
+    log_pool = RULES["log_linear"].numerator(known.shared, np.array([0.5, 0.5]))
+    np.testing.assert_allclose(forecasts.log_linear_forecast(known).scaled, log_pool, rtol=1e-12)
+
+
+def test_what_forecasts_share_changes_no_digit() -> None:
+    known, _, _ = _truncated(5)
+    together = TopRows(known)
+    for name, given in {"constant_coherence": {"coherence": -0.4}, "linear": {}, "product": {"exponent": 1.4}}.items():
+        alone, shared = (brier_scores(forecasts.forecast(rows, name, **given)) for rows in (known, together))
+        np.testing.assert_array_equal(alone.bounds, shared.bounds)
+
+
+def test_a_whole_vocabulary_closes_a_contrastive_forecast() -> None:
+    known, log_p, targets = _truncated(12)
+    whole = replace(known, complete=True)
+    q = fuse("contrastive", log_p).p
+    exact = 1 - 2 * q[np.arange(300), targets] + (q**2).sum(axis=1)
+    scores = brier_scores(forecasts.contrastive_forecast(whole))
+    np.testing.assert_allclose(scores.bounds, np.stack([exact, exact]), rtol=0, atol=1e-11)
+
+
 def test_forecasts_are_asked_for_by_name() -> None:
     with pytest.raises(ValueError, match="^`rule` must be one of constant_coherence, contrastive, .*, got 'brf'$"):
         forecasts.forecast(KNOWN, "brf")
-    with pytest.raises(ValueError, match=r"^`exponent` must be at least 1 on top-k rows, got 0\.5$"):
-        forecasts.forecast(KNOWN, "product", exponent=0.5)
+    with pytest.raises(ValueError, match=r"^`exponent` must be from 0\.5 to 1, got 0\.4$"):
+        forecasts.forecast(KNOWN, "product", exponent=0.4)
     ids, p = [np.array([[0, 1]])] * 3, [np.log([[0.5, 0.3]])] * 3
     three = known_tokens(ids, p, target_ids=np.array([0]), target_log_p=np.log(np.full((3, 1), 0.5)))
     for name, parameters in {

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -5,13 +7,14 @@ from scipy import stats
 from brf_exp.maths import forecasts
 from brf_exp.maths.calibration_error import (
     CalibrationError,
+    CalibrationSums,
     calibration_error,
     equal_mass_edges,
     reliability_table,
-    top_probability,
 )
 from brf_exp.maths.documents import offsets_from_lengths
 from brf_exp.maths.rules import fuse
+from brf_exp.maths.top_probability import top_probability
 from brf_exp.maths.topk import known_tokens
 from brf_exp.maths.undefined import UndefinedStatisticError
 
@@ -185,6 +188,58 @@ def test_truncation_contains_whatever_lies_within_the_bounds() -> None:
         assert lower - 1e-12 <= share @ (2 * np.abs(deviation) - folded) <= upper + 1e-12
     assert found.expected.truncation[0] < found.expected.value < found.expected.truncation[1]
     assert found.expected.interval[1] > found.expected.truncation[1]
+
+
+def _streamed(drawn: Draw, cuts: list[int], **options) -> CalibrationError:
+    """The same, taken in pieces of rows that end at `cuts`."""
+    confidence, correct, offsets = drawn
+    document = np.repeat(np.arange(offsets.size - 1), np.diff(offsets))
+    sums = CalibrationSums(offsets, n_bins=6, **options)
+    for first, last in zip([0, *cuts], [*cuts, document.size], strict=True):
+        sums.add(document[first:last], confidence[..., first:last], correct[..., first:last])
+    return sums.error(confidence_level=0.95, n_resamples=99, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("cuts", [[20], [100, 120, 400], list(range(20, 600, 20))])
+def test_pieces_of_whole_documents_change_no_digit(cuts: list[int]) -> None:
+    drawn = _draw(np.random.default_rng(20), 30, 20, error=0.1)
+    whole = _measure(drawn, n_bins=6)
+    for options in ({}, {"n_positions_for_edges": 600}):
+        found = _streamed(drawn, cuts, **options)
+        for name, value in vars(whole).items():
+            if name != "table":
+                assert getattr(found, name) == value, name
+        for one, other in zip(vars(found.table).values(), vars(whole.table).values(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    some = _streamed(drawn, cuts, n_positions_for_edges=250)
+    assert some == _same_but_table(some, _streamed(drawn, [], n_positions_for_edges=250))
+
+
+def _same_but_table(one: CalibrationError, other: CalibrationError) -> CalibrationError:
+    np.testing.assert_array_equal(one.table.edges, other.table.edges)
+    return replace(other, table=one.table)
+
+
+@pytest.mark.parametrize("n_positions", [10, 130, 10_000])
+def test_bins_are_those_of_the_first_whole_documents(n_positions: int) -> None:
+    drawn = _draw(np.random.default_rng(21), 30, 20, error=0.1)
+    found = _streamed(drawn, [60, 300], n_positions_for_edges=n_positions)
+    first = {10: 20, 130: 120, 10_000: 600}[n_positions]
+    np.testing.assert_array_equal(found.table.edges, equal_mass_edges(drawn[0][:first], 6))
+    bins = np.searchsorted(found.table.edges[1:-1], drawn[0], side="right")
+    np.testing.assert_array_equal(found.table.counts, np.bincount(bins, minlength=found.table.counts.size))
+    share = found.table.counts / 600
+    errors = [abs((drawn[1] - drawn[0])[bins == b].mean()) for b in range(share.size)]
+    assert found.plug_in == pytest.approx(float(share @ errors), rel=1e-12)
+
+
+def test_a_document_may_come_in_pieces() -> None:
+    drawn = _draw(np.random.default_rng(22), 5, 400, error=0.1)
+    whole, pieces = _streamed(drawn, []), _streamed(drawn, [37, 450, 460, 1999], n_positions_for_edges=500)
+    assert pieces.n_positions == 2000
+    other = _streamed(drawn, [400], n_positions_for_edges=500)
+    assert pieces.plug_in == pytest.approx(other.plug_in, rel=1e-12)
+    assert whole.plug_in != pieces.plug_in
 
 
 def test_exact_confidences_leave_nothing_open() -> None:

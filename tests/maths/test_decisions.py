@@ -44,7 +44,7 @@ FOUND = CoherenceEvidence(
 )
 def test_gates_come_first_and_in_order(gates: Gates, reason: str) -> None:
     assert gates.blocking() == reason
-    rival = RivalEnds("linear", -1, -1, -1, -1)
+    rival = RivalEnds("linear", -1.0, -3.0, -1.1, -2.9)
     if reason:
         assert coherence_verdict(gates, FOUND) == Verdict("inconclusive", reason)
         assert discrimination_verdict(gates, [rival], delta_nats=0.005) == Verdict("inconclusive", reason)
@@ -154,6 +154,7 @@ def _ends(name: str, upper: float, lower: float, upper_middle: float, lower_midd
 
 CLEAR = _ends("linear", -0.02, -0.06, -0.021, -0.059)
 BEATEN = Verdict("supported", "better than every phase-free rule")
+CONSTANT = Verdict("inconclusive", "no variation")
 RIVALS = [
     ("beats one", [CLEAR], BEATEN),
     ("beats all", [CLEAR, _ends("product", -0.006, -0.03, -0.007, -0.029)], BEATEN),
@@ -174,6 +175,14 @@ RIVALS = [
         POWER,
     ),
     ("no rivals", [], Verdict("inconclusive", "no rival has a bounded log loss")),
+    # Without a standard error both ends are the mean: chance cannot be told from a gain or a loss.
+    ("a gain in all documents alike", [CLEAR, _ends("a", -0.3, -0.3, -0.3, -0.3)], CONSTANT),
+    ("a loss in all documents alike", [CLEAR, _ends("a", 0.3, 0.3, 0.3, 0.3)], CONSTANT),
+    ("alike up to rounding", [_ends("a", 0.3, 0.3, 0.3, 0.3 * (1 + 1e-15))], CONSTANT),
+    ("alike up to truncation", [_ends("a", 0.4, 0.2, 0.3, 0.3)], CONSTANT),
+    ("equal forecasts are certainly no gain", [CLEAR, _ends("a", 0.0, 0.0, 0.0, 0.0)], "a"),
+    ("equal forecasts up to rounding", [CLEAR, _ends("a", 2e-17, -1e-17, 2e-17, -1e-17)], "a"),
+    ("little variation is variation", [_ends("a", -0.0299, -0.0301, -0.0299, -0.0301)], BEATEN),
 ]
 
 

@@ -97,6 +97,13 @@ def test_defaults_and_candidates_can_be_scored(spec: RuleSpec, rows: FusionRows,
         assert (coherence is None) is (spec.phases is None)
 
 
+def test_exponents_of_products_reach_below_one() -> None:
+    (spec,) = [spec for spec in phase_free_specs(2) if spec.name == "product"]
+    exponents = [p["exponent"] for p in spec.candidates]
+    assert exponents == sorted(exponents) and {0.5, 1.0, 2.0} <= set(exponents)
+    assert np.diff(exponents).max() < 0.05
+
+
 def test_a_grid_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^every rule is tuned with 35 candidates, got 6 for \['weight', 'order'\]$"):
         grid({"weight": (0.1, 0.2), "order": (1.0, 2.0, 3.0)})

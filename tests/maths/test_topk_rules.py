@@ -55,10 +55,65 @@ def test_losses_are_finite_where_they_are_undefined() -> None:
     assert losses.undefined.all() and np.isfinite(losses.bounds).all()
 
 
-@pytest.mark.parametrize("exponent", [0.5, 0.99, 0.0])
-def test_products_below_one_have_no_bound(exponent: float) -> None:
-    with pytest.raises(ValueError, match=f"^`exponent` must be at least 1 on top-k rows, got {exponent}$"):
+@pytest.mark.parametrize("exponent", [0.0, -0.5])
+def test_products_have_an_exponent_above_zero(exponent: float) -> None:
+    with pytest.raises(ValueError, match=f"^`exponent` must be above 0, got {exponent}$"):
         rules.product_losses(KNOWN, exponent=exponent)
+
+
+@pytest.mark.parametrize("exponent", [0.5, 0.99])
+def test_products_below_one_have_no_upper_end_without_a_vocabulary(exponent: float) -> None:
+    lower, upper = rules.product_losses(KNOWN, exponent=exponent).bounds[:, 0]
+    inside = 0.3 ** (exponent / 2) + 0.001 ** (exponent / 2)
+    assert lower == pytest.approx(np.log(inside) - exponent / 2 * np.log(0.001)) and upper == np.inf
+
+
+def test_products_below_one_are_largest_where_the_rest_is_spread_evenly() -> None:
+    """Of 10 tokens 8 are outside S; a mass of .4 in all of them alike, and the bound is attained."""
+    even = np.full(8, 0.05)
+    p = np.concatenate([[0.35, 0.25], even])
+    made = known_tokens(
+        [np.array([[0, 1]])] * 2,
+        [np.log(p[None, :2])] * 2,
+        target_ids=np.array([0]),
+        target_log_p=np.log(np.full((2, 1), 0.35)),
+        vocabulary_size=10,
+    )
+    np.testing.assert_array_equal(made.n_outside, [8])
+    for exponent in (0.3, 0.5, 0.9, 1.0):
+        exact = np.log((p**exponent).sum()) - exponent * np.log(0.35)
+        assert rules.product_losses(made, exponent=exponent).bounds[1, 0] == pytest.approx(exact, rel=1e-9)
+
+
+ORDERS = (-1, 0, 0.25, 0.5, 0.75, 1, 2)
+
+
+def test_many_candidates_at_once_are_each_candidate_alone() -> None:
+    weights = np.array([[0.1, 0.9], [0.5, 0.5], [0.98, 0.02]])
+    many = {
+        "linear": rules.linear_losses(KNOWN, weight=weights),
+        "log_linear": rules.log_linear_losses(KNOWN, weight=weights),
+        "lin_log": rules.lin_log_losses(KNOWN, mixture=0.3, weight=weights),
+        "coherent": rules.coherent_losses(KNOWN, coherence=-0.7, weight=weights),
+        **{
+            f"mean {r}": rules.power_mean_losses(KNOWN, order=r, weight=weights) for r in (-1, 0, 0.25, 0.5, 0.75, 1, 2)
+        },
+    }
+    for place, (w, _) in enumerate(weights.tolist()):
+        alone = {
+            "linear": rules.linear_losses(KNOWN, weight=w),
+            "log_linear": rules.log_linear_losses(KNOWN, weight=w),
+            "lin_log": rules.lin_log_losses(KNOWN, mixture=0.3, weight=w),
+            "coherent": rules.coherent_losses(KNOWN, coherence=-0.7, weight=w),
+            **{f"mean {r}": rules.power_mean_losses(KNOWN, order=r, weight=w) for r in ORDERS},
+        }
+        for name, one in alone.items():
+            assert many[name].coefficients is None and many[name].undefined.shape == (3, 1), name
+            np.testing.assert_allclose(many[name].bounds[:, place], one.bounds, rtol=1e-13, err_msg=name)
+    exponents = np.array([1.0, 1.4, 2.0])
+    products = rules.product_losses(KNOWN, exponent=exponents)
+    for place, exponent in enumerate(exponents.tolist()):
+        np.testing.assert_array_equal(products.bounds[:, place], rules.product_losses(KNOWN, exponent=exponent).bounds)
 
 
 def test_orders_zero_and_one_are_the_pools() -> None:

@@ -17,10 +17,21 @@ from brf_exp.maths.specs import (
     brf_spec,
     control_specs,
     phase_free_specs,
+    together,
     untuned_specs,
 )
 from brf_exp.maths.topk_rules import RuleLosses, coherent_losses, linear_losses
-from brf_exp.maths.tuning import Folds, ScoredRule, TunedRule, Tuner, candidate_sums, candidates_of, score, untuned
+from brf_exp.maths.tuning import (
+    Folds,
+    ScoredRule,
+    TunedRule,
+    Tuner,
+    candidate_sums,
+    candidates_of,
+    score,
+    split_by_fold,
+    untuned,
+)
 
 BRF = brf_spec("brf", "arctan", None, role=CANDIDATE, n_models=2, default_scale=1.0)
 PHASE_FREE = {spec.name: spec for spec in phase_free_specs(2)}
@@ -229,3 +240,64 @@ def test_three_models_are_tuned_over_the_simplex(three_models: FusionRows, folds
     for parameters in found.tuned.listed:
         assert len(parameters["weight"]) == 3 and sum(parameters["weight"]) == pytest.approx(1)
     assert found.losses.coefficients.shape == (6, three_models.n)
+
+
+ALL_SPECS = [
+    BRF,
+    brf_spec("brf_tokens", "tanh", None, role=CANDIDATE, n_models=2, default_scale=1.0, scope="token"),
+    *phase_free_specs(2, complete=True),
+]
+
+
+@pytest.mark.parametrize("spec", ALL_SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("k", [3, 6])
+def test_candidates_are_tuned_as_they_are_scored(spec: RuleSpec, k: int, rows_of: Callable[..., FusionRows]) -> None:
+    """Many at once, in blocks, give what one at a time gives."""
+    rows = rows_of(k=k, temperatures=(2.0,))
+    spec = at_temperatures(spec, (1.0, 2.0))
+    folds = Folds(np.arange(20) % 2, {0: 0.7, 1: 1.9})
+    tuner = Tuner([spec], folds)
+    tuner.add(rows, slice(0, 20))
+    for (_, fold), sums in tuner._sums.items():
+        candidates = candidates_of(spec, folds.scales.get(fold))
+        alone = np.column_stack([candidate_sums(spec, rows, parameters) for parameters in candidates])
+        np.testing.assert_allclose(sums, alone, rtol=1e-12)
+
+
+def test_neighbours_that_differ_in_one_parameter_are_scored_together() -> None:
+    candidates = [{"order": r, "weight": w} for r in (0.5, 2.0) for w in (0.1, 0.7, 0.9)]
+    groups = together(candidates, "weight", 2)
+    assert [places for places, _ in groups] == [slice(0, 3), slice(3, 6)]
+    assert [given["order"] for _, given in groups] == [0.5, 2.0]
+    np.testing.assert_allclose(groups[1][1]["weight"], [[0.1, 0.9], [0.7, 0.3], [0.9, 0.1]])
+    ((places, given),) = together([{"exponent": 1.0}, {"exponent": 1.5}], "exponent", 3)
+    assert places == slice(0, 2) and given["exponent"].tolist() == [1.0, 1.5]
+    alone = together(candidates, None, 2)
+    assert [given for _, given in alone] == candidates and alone[5][0] == slice(5, 6)
+
+
+@pytest.mark.parametrize("n_documents", [1, 7])
+def test_chunks_change_no_digit_of_what_is_tuned(truncated_rows: FusionRows, folds: Folds, n_documents: int) -> None:
+    specs = [BRF, *phase_free_specs(2)]
+    whole, parts = Tuner(specs, folds), Tuner(specs, folds)
+    whole.add(truncated_rows, slice(0, 20))
+    for documents, chunk in chunks_of(truncated_rows, n_documents):
+        parts.add(chunk, documents)
+    for key, sums in whole._sums.items():
+        np.testing.assert_array_equal(parts._sums[key], sums)
+
+
+def test_pieces_are_the_rows_of_each_fold(tempered_rows: FusionRows, folds: Folds) -> None:
+    rows = tempered_rows
+    tuned = tune([PHASE_FREE["linear"]], rows, folds)["linear"]
+    parts = split_by_fold(rows, folds.of_document)
+    shared, own = score(tuned, rows, folds.of_document, parts), score(tuned, rows, folds.of_document)
+    np.testing.assert_array_equal(shared.losses.bounds, own.losses.bounds)
+    of_rows = list(own.parts(rows))
+    for made in (shared, own):
+        for (chosen, part, given), (mine, expected) in zip(made.pieces(rows), of_rows, strict=True):
+            np.testing.assert_array_equal(chosen, mine)
+            np.testing.assert_array_equal(part.known_at(0.5).shared, rows.known_at(0.5).shared[:, mine])
+            assert given == expected
+    (everything,) = score(untuned(PHASE_FREE["linear"]), rows, None).pieces(rows)
+    assert everything[1] is rows and everything[0].size == rows.n

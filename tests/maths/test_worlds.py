@@ -33,7 +33,7 @@ def _world(shape: WorldShape, planted: bool, seed: int = 3) -> GapWorld:
 
 
 def _scores(row: np.ndarray) -> np.ndarray:
-    return gap_distribution([row]).normal_scores(row, np.random.default_rng(0))
+    return stats.norm.ppf(gap_distribution([row]).uniform_ranks(row, np.random.default_rng(0)))
 
 
 def test_shape_is_the_pairs_quantiles() -> None:

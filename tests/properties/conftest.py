@@ -38,7 +38,10 @@ def _logits(kind: str, rng: np.random.Generator, shape: tuple[int, int, int]) ->
     return np.log(rng.dirichlet(np.full(shape[2], 0.4), size=shape[:2]) + 1e-12)
 
 
-def _dump(seed: int, kind: str, vocabulary_size: int, k: tuple[int, ...], n: int = 25) -> Dump:
+def _dump(
+    seed: int, kind: str, vocabulary_size: int, k: tuple[int, ...], n: int = 25, n_outcomes: int | None = None
+) -> Dump:
+    """`n_outcomes`: what the dump says of the vocabulary's size, where that is more than the tokens drawn."""
     rng = np.random.default_rng(seed)
     logits = _logits(kind, rng, (len(k), n, vocabulary_size))
     log_p = logits - np.logaddexp.reduce(logits, axis=2, keepdims=True)
@@ -50,7 +53,15 @@ def _dump(seed: int, kind: str, vocabulary_size: int, k: tuple[int, ...], n: int
     ranked = [np.take_along_axis(row, ids, axis=1) for row, ids in zip(log_p, order, strict=True)]
     exact = np.stack([row[np.arange(n), targets] for row in log_p])
     complete = min(k) == vocabulary_size
-    return Dump(log_p, targets, known_tokens(order, ranked, target_ids=targets, target_log_p=exact, complete=complete))
+    known = known_tokens(
+        order,
+        ranked,
+        target_ids=targets,
+        target_log_p=exact,
+        complete=complete,
+        vocabulary_size=n_outcomes or vocabulary_size,
+    )
+    return Dump(log_p, targets, known)
 
 
 @pytest.fixture(scope="session")

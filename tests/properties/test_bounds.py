@@ -13,6 +13,7 @@ from brf_exp.maths.fusion import bhattacharyya
 from brf_exp.maths.fusion_rows import coherences
 from brf_exp.maths.interference import interference_information
 from brf_exp.maths.rules import fuse
+from brf_exp.maths.tails import product_squares, tail_sums
 from brf_exp.maths.topk import known_tokens
 from brf_exp.maths.topk_bounds import accuracy_bounds, difference_bounds
 from brf_exp.maths.topk_votes import vote_losses, votes
@@ -96,7 +97,7 @@ def _exact(dump, seed: int, parameters: dict[str, float]) -> dict[str, tuple[rul
 PARAMETERS = st.fixed_dictionaries(
     {
         "weight": st.floats(0.02, 0.98),
-        "exponent": st.floats(1.0, 3.0),
+        "exponent": st.floats(0.2, 3.0),
         "mixture": st.floats(0.0, 1.0),
         "coherence": st.floats(-0.4, 1.0),
         "order": st.floats(-3.0, 3.0).filter(lambda r: abs(r) > 0.05),
@@ -197,6 +198,21 @@ def test_interference_information(dump, seed, kind, shape, most) -> None:
     assert (upper >= exact - rounding).all()
     if min(shape[1]) == shape[0]:
         np.testing.assert_allclose(upper, lower, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=100)
+@given(SEEDS, KINDS, shapes(), st.floats(0.5, 1.0))
+def test_squares_of_products_below_one(dump, seed, kind, shape, exponent) -> None:
+    """sum G^2s outside S, and sum G^s as well, against all tokens that are not in S."""
+    made = dump(seed, kind, *shape)
+    known, pool = made.known, np.exp(0.5 * made.log_p.sum(axis=0))
+    outside = np.ones(pool.shape, dtype=bool)
+    for row, ids in zip(outside, known.shared_ids, strict=True):
+        row[ids[ids >= 0]] = False
+    np.testing.assert_array_equal(known.n_outside, outside.sum(axis=1))
+    sums = [np.where(outside, pool**power, 0).sum(axis=1) for power in (exponent, 2 * exponent)]
+    assert (rules.product_tail(known, exponent) >= sums[0] * (1 - ROUNDING)).all()
+    assert (product_squares(known, exponent, tail_sums(known)) >= sums[1] * (1 - ROUNDING)).all()
 
 
 @settings(deadline=None, max_examples=120)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from brf_exp.maths import forecasts
 from brf_exp.maths.brier import BrierScores, brier_of, brier_scores, log_loss_of, sufficient_statistics, vote_brier
-from brf_exp.maths.calibration_error import top_probability
 from brf_exp.maths.rules import fuse
+from brf_exp.maths.top_probability import top_probability
 
 SEEDS = st.integers(0, 2**32 - 1)
 KINDS = st.sampled_from(["dirichlet", "peaked", "tied", "equal", "tiny_tails"])
@@ -17,7 +17,7 @@ ROUNDING = 1e-11
 PARAMETERS = st.fixed_dictionaries(
     {
         "weight": st.floats(0.02, 0.98),
-        "exponent": st.floats(1.0, 3.0),
+        "exponent": st.floats(0.5, 3.0),
         "mixture": st.floats(0.0, 1.0),
         "coherence": st.floats(-0.95, 1.0),
         "order": st.floats(-3.0, 3.0).filter(lambda r: abs(r) > 0.05),
@@ -133,8 +133,8 @@ def test_every_rule(dump, seed, kind, shape, parameters) -> None:
     for name, (forecast, p) in every_rule(made, _cosines(seed, made.targets.size), parameters).items():
         scores = brier_scores(forecast)
         kept = ~scores.undefined & (p.sum(axis=1) > 0.5)
-        # The tail of a contrastive forecast has no bound at all; peaked models' overlap is next to 0.
-        met = everything and kind != "peaked" and name != "contrastive"
+        # Peaked models' overlap is next to 0, and a root of what rounding leaves is larger than that.
+        met = everything and kind != "peaked" and not (name == "product" and parameters["exponent"] < 1)
         check(name, scores, brier(p, made.targets), kept, met=met)
         # The parts hold one by one as well.
         outside = np.ones(p.shape, dtype=bool)
@@ -149,7 +149,7 @@ def test_every_rule(dump, seed, kind, shape, parameters) -> None:
 @given(SEEDS, KINDS, shapes(), PARAMETERS)
 def test_every_rule_on_extreme_completions(dump, seed, kind, shape, parameters) -> None:
     """The bounds hold for whatever agrees with the rows, not only for likely distributions."""
-    made = dump(seed, kind, *shape, n=12)
+    made = dump(seed, kind, *shape, n=12, n_outcomes=2 * shape[0])
     completed = replace(made, log_p=_completed(made, shape[1], np.random.default_rng(seed)))
     for name, (forecast, p) in every_rule(completed, _cosines(seed, 12), parameters).items():
         scores = brier_scores(forecast)

@@ -4,7 +4,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from brf_exp.config import CaptureConfig, CoherenceStageConfig, CorpusConfig, PairConfig, PhaseConfig
+from brf_exp.config import (
+    CaptureConfig,
+    CoherenceStageConfig,
+    CorpusConfig,
+    DiscriminateStageConfig,
+    PairConfig,
+    PhaseConfig,
+)
 from brf_exp.errors import ConfigError, InputError
 from brf_exp.stages import coherence, discriminate
 from brf_exp.stages.gap_rows import check_rows
@@ -330,7 +337,7 @@ def test_constant_gaps_are_a_named_reason(tmp_path, rng):
 def test_missing_columns_are_named(tmp_path, rng):
     made = [make_capture(tmp_path / name, rng) for name in "ab"]
     with pytest.raises(InputError, match=r"must have the column\(s\) token_id, logsumexp, target_logit, id_1"):
-        discriminate.run(settings(tmp_path, *made))
+        discriminate.run(DiscriminateStageConfig(runs_dir=str(tmp_path / "runs"), captures=made, progress=False))
 
 
 def test_few_documents_decide_nothing(tmp_path, rng):
