@@ -12,10 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
+import discrimination
 import numpy as np
 import phase_coherence
 import pyarrow as pa
@@ -29,6 +30,8 @@ from brf_exp.stages.capture import capture
 from brf_exp.storage.captures import open_capture
 
 COHERENCE_SIZES = (100_000, 1_000_000, 10_000_000)
+SCORING_SIZES = (20_000, 200_000)
+N_LOSSES, ARCH_REPLICATES = 1_000_000, 50
 
 
 def seconds(job: Callable[[], object], repeats: int) -> float:
@@ -39,6 +42,12 @@ def seconds(job: Callable[[], object], repeats: int) -> float:
         job()
         times.append(time.perf_counter() - started)
     return float(np.median(times))
+
+
+def in_a_process(script: str, *arguments: str) -> dict[str, float]:
+    """Seconds and peak memory of a job in a process of its own."""
+    made = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=True)
+    return json.loads(made.stdout.splitlines()[-1])
 
 
 def bench_coherence(n: int, repeats: int, folder: Path) -> tuple[str, float, float]:
@@ -56,10 +65,7 @@ def bench_coherence(n: int, repeats: int, folder: Path) -> tuple[str, float, flo
 def coherence_beside_others(n: int, repeats: int, folder: Path) -> list[tuple[str, str]]:
     """Peak memory of the test in a process of its own, and what else takes how long on the same captures."""
     target = folder / f"coherence-{n}"
-    made = subprocess.run(
-        [sys.executable, phase_coherence.__file__, str(target)], capture_output=True, text=True, check=True
-    )
-    alone = json.loads(made.stdout)
+    alone = in_a_process(phase_coherence.__file__, str(target))
     rows = [("this test, alone in a process", f"{alone['seconds']:.2f} s, peak {alone['peak_mb']:.0f} MiB")]
     started = time.perf_counter()
     phase_coherence.brute_force(target, 4)
@@ -68,6 +74,33 @@ def coherence_beside_others(n: int, repeats: int, folder: Path) -> list[tuple[st
     rows.append(("all circular shifts one by one (4 documents, scaled)", f"{scaled:,.0f} s"))
     for name, job in phase_coherence.others(target).items():
         rows.append((f"{name}, differences in memory, not calibrated here", f"{seconds(job, repeats):.3f} s"))
+    return rows
+
+
+def contrasts_beside_arch(n: int, folder: Path) -> list[tuple[str, str]]:
+    """From n stored losses of 17 rules to contrasts, and arch's bootstrap of the mean on the same rows."""
+    target = folder / "losses"
+    discrimination.losses(target, n)
+    alone = in_a_process(discrimination.__file__, "bootstrap", str(target))
+    scaled = discrimination.arch_seconds(target, ARCH_REPLICATES) * discrimination.N_RESAMPLES / ARCH_REPLICATES
+    return [
+        ("contrasts by document, alone in a process", f"{alone['seconds']:.2f} s, peak {alone['peak_mb']:.0f} MiB"),
+        (f"arch IIDBootstrap of the mean, rows in memory ({ARCH_REPLICATES} replicates, scaled)", f"{scaled:,.0f} s"),
+        ("ratio", f"{scaled / alone['seconds']:,.0f}"),
+    ]
+
+
+def scoring_beside_reading(n: int, repeats: int, folder: Path) -> list[tuple[str, str]]:
+    """All rules on two captures of n positions with 50 logits, tuned and not, and one read of the same columns."""
+    target = folder / f"scoring-{n}"
+    discrimination.captures(target, n)
+    reading = seconds(lambda: discrimination.read_once(target), repeats)
+    rows = [("one read of the columns", f"{reading:.3f} s")]
+    for how in ("untuned", "tuned"):
+        alone = in_a_process(discrimination.__file__, "scoring", str(target), how)
+        took = f"{alone['seconds']:.1f} s, {n / alone['seconds']:,.0f} positions/s"
+        size = f"{alone['seconds'] / reading:,.0f} reads, peak {alone['peak_mb']:.0f} MiB"
+        rows.append((f"stage `discriminate`, {how}, all maps, alone in a process", f"{took}, {size}"))
     return rows
 
 
@@ -160,31 +193,59 @@ def bytes_per_row(folder: Path) -> list[tuple[str, float]]:
     return [(name, size / table.num_rows) for name, size in sizes.items()]
 
 
+def coherence_and_pipeline(repeats: int, folder: Path) -> None:
+    """Ratios of the Phase Coherence Test and of everything that makes captures."""
+    print("| what | seconds | base, seconds | ratio |\n|---|---|---|---|")
+    jobs: list[Callable[[], tuple[str, float, float]]] = [
+        *(lambda n=n: bench_coherence(n, repeats, folder) for n in COHERENCE_SIZES),
+        lambda: bench_bootstrap(repeats),
+        lambda: bench_capture(repeats, folder),
+        lambda: bench_ingest(repeats, folder),
+    ]
+    for job in jobs:
+        what, ours, base = job()
+        print(f"| {what} | {ours:.3f} | {base:.3f} | {ours / base:.3g} |", flush=True)
+    for n in COHERENCE_SIZES:
+        print_pairs(f"2 x {n:,} positions", coherence_beside_others(n, repeats, folder))
+    print("\n| format, k = 50 | bytes per row |\n|---|---|")
+    for what, size in bytes_per_row(folder):
+        print(f"| {what} | {size:.0f} |")
+
+
+def discrimination_alone(repeats: int, folder: Path, sizes: Sequence[int], n_losses: int) -> None:
+    """The Cross-Term Discrimination Test: the bootstrap, and scoring."""
+    print_pairs(
+        f"{n_losses:,} positions x {discrimination.N_RULES} rules, {discrimination.N_RESAMPLES:,} replicates",
+        contrasts_beside_arch(n_losses, folder),
+    )
+    for n in sizes:
+        title = f"2 x {n:,} positions, k = {discrimination.K}, memory_mb={discrimination.MEMORY_MB}"
+        print_pairs(title, scoring_beside_reading(n, repeats, folder))
+
+
+def print_pairs(title: str, rows: list[tuple[str, str]]) -> None:
+    """A table of two columns."""
+    print(f"\n| {title} | |\n|---|---|")
+    for what, text in rows:
+        print(f"| {what} | {text} |", flush=True)
+
+
 def main() -> None:
     """Run everything and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="runs of each job; the median counts")
-    repeats = parser.parse_args().repeats
+    parser.add_argument(
+        "--only", choices=["coherence", "discrimination"], help="one part; coherence: with the pipeline"
+    )
+    parser.add_argument("--positions", type=int, nargs="*", default=SCORING_SIZES, help="sizes of captures scored")
+    parser.add_argument("--losses", type=int, default=N_LOSSES, help="stored positions that contrasts are made of")
+    chosen = parser.parse_args()
     print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
-    print("| what | seconds | base, seconds | ratio |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        jobs: list[Callable[[], tuple[str, float, float]]] = [
-            *(lambda n=n: bench_coherence(n, repeats, folder) for n in COHERENCE_SIZES),
-            lambda: bench_bootstrap(repeats),
-            lambda: bench_capture(repeats, folder),
-            lambda: bench_ingest(repeats, folder),
-        ]
-        for job in jobs:
-            what, ours, base = job()
-            print(f"| {what} | {ours:.3f} | {base:.3f} | {ours / base:.3g} |", flush=True)
-        for n in COHERENCE_SIZES:
-            print(f"\n| 2 x {n:,} positions | |\n|---|---|")
-            for what, text in coherence_beside_others(n, repeats, folder):
-                print(f"| {what} | {text} |", flush=True)
-        print("\n| format, k = 50 | bytes per row |\n|---|---|")
-        for what, size in bytes_per_row(folder):
-            print(f"| {what} | {size:.0f} |")
+        if chosen.only != "discrimination":
+            coherence_and_pipeline(chosen.repeats, Path(name))
+        if chosen.only != "coherence":
+            discrimination_alone(chosen.repeats, Path(name), chosen.positions, chosen.losses)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,38 +29,58 @@ SCALE = 1.5
 ROWS_PER_PART = 65536
 
 
-def captures(folder: Path, n: int) -> None:
-    """Two captures of n positions in ragged documents of 300 to 700, with the columns that real ones have."""
+def document_lengths(n: int) -> np.ndarray:
+    """Ragged documents of 300 to 700 positions, n in all."""
     lengths = np.random.default_rng(0).integers(300, 701, n // 500 + 1)
     lengths = lengths[: np.searchsorted(np.cumsum(lengths), n) + 1]
     lengths[-1] -= lengths.sum() - n
-    for model in (1, 2):
-        _capture(folder / str(model), lengths, model)
+    return lengths[lengths > 0]
 
 
-def _capture(folder: Path, lengths: np.ndarray, model: int) -> None:
-    folder.mkdir(parents=True)
-    rng, parts, first = np.random.default_rng(model), [], 0
+def document_parts(lengths: np.ndarray) -> Iterator[range]:
+    """Documents of each part file."""
+    first = 0
     while first < lengths.size:
         stop = first + max(1, int(np.searchsorted(np.cumsum(lengths[first:]), ROWS_PER_PART, side="right")))
-        mine = lengths[first:stop]
-        rows = int(mine.sum())
-        top = rng.normal(18, 3, rows).astype(np.float32)
-        names = np.array([f"document-{number:07d}" for number in range(first, stop)])
-        table = pa.table(
-            {
-                "doc_id": np.repeat(names, mine),
-                "position": np.concatenate([np.arange(length, dtype=np.int32) for length in mine]),
-                "token_id": np.random.default_rng(first).integers(0, 50_000, rows).astype(np.int32),
-                "logit_1": top,
-                "logit_2": top - rng.exponential(SCALE, rows).astype(np.float32),
-            }
-        )
-        name = part_name(len(parts))
-        sha256 = write_part(folder / name, table)
-        parts.append({"name": name, "rows": rows, "documents": mine.size, "sha256": sha256})
+        yield range(first, min(stop, lengths.size))
         first = stop
-    described = {"schema": 1, "rows": int(lengths.sum()), "model": {"name": f"model-{model}"}, "parts": parts}
+
+
+def captures(folder: Path, n: int) -> None:
+    """Two captures of n positions in ragged documents, with the columns that real ones have."""
+    lengths = document_lengths(n)
+    for model in (1, 2):
+        rng = np.random.default_rng(model)
+        parts = (_rows(lengths, documents, rng) for documents in document_parts(lengths))
+        write_capture(folder / str(model), parts, {"name": f"model-{model}"}, n)
+
+
+def _rows(lengths: np.ndarray, documents: range, rng: np.random.Generator) -> pa.Table:
+    mine = lengths[documents.start : documents.stop]
+    rows = int(mine.sum())
+    top = rng.normal(18, 3, rows).astype(np.float32)
+    names = np.array([f"document-{number:07d}" for number in documents])
+    return pa.table(
+        {
+            "doc_id": np.repeat(names, mine),
+            "position": np.concatenate([np.arange(length, dtype=np.int32) for length in mine]),
+            "token_id": np.random.default_rng(documents.start).integers(0, 50_000, rows).astype(np.int32),
+            "logit_1": top,
+            "logit_2": top - rng.exponential(SCALE, rows).astype(np.float32),
+        }
+    )
+
+
+def write_capture(folder: Path, parts: Iterable[pa.Table], model: dict[str, object], n: int) -> None:
+    """A capture folder with one part file per table."""
+    folder.mkdir(parents=True)
+    written = []
+    for table in parts:
+        name = part_name(len(written))
+        n_documents = len(table["doc_id"].unique())
+        sha256 = write_part(folder / name, table)
+        written.append({"name": name, "rows": table.num_rows, "documents": n_documents, "sha256": sha256})
+    described = {"schema": 1, "rows": n, "model": model, "parts": written}
     (folder / MANIFEST).write_text(json.dumps(described), encoding="utf-8")
 
 

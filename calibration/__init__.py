@@ -1,4 +1,4 @@
-"""Error rates, power and coverage of every decision rule of the Phase Coherence Test, measured by simulation.
+"""Error rates, power and coverage of every decision rule, measured by simulation.
 
 `python -m calibration` computes what is missing under runs/calibration and writes docs/calibration.md.
 """

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from brf_exp.errors import BrfError
 from calibration.captures import PAIRS, available_pairs
+from calibration.discrimination_rows import discrimination_rows
 from calibration.report import page
 from calibration.rows import Row, capture_rows, simulated_rows
 from calibration.store import compute, read
@@ -26,8 +27,8 @@ def arguments() -> argparse.Namespace:
 
 
 def _importance(row: Row) -> int:
-    """Component tests first, then real captures, then the whole procedure, power last: a run may be interrupted."""
-    order = ("components", "kuramoto", "truth", "broken separate", "broken", "true", "procedure")
+    """What is cheap first, then real captures, then the whole procedure, power last: a run may be interrupted."""
+    order = ("components", "kuramoto", "losses", "ranks", "truth", "broken separate", "broken", "true", "procedure")
     return next((place for place, start in enumerate(order) if row.name.startswith(start)), len(order))
 
 
@@ -35,7 +36,8 @@ def main() -> None:
     """Simulate, and write the page where all rows are there."""
     chosen = arguments()
     runs_dir: Path = chosen.runs_dir.absolute()
-    rows = [row for row in [*simulated_rows(), *capture_rows(runs_dir)] if chosen.only in row.name]
+    everything = [*simulated_rows(), *discrimination_rows(), *capture_rows(runs_dir)]
+    rows = [row for row in everything if chosen.only in row.name]
     folder, target = runs_dir / "calibration", DOCS
     if chosen.at_most:
         rows = [replace(row, n=min(row.n, chosen.at_most)) for row in rows]

@@ -56,6 +56,16 @@ class Design:
 
     def sample(self, rng: np.random.Generator, n_models: int = 2) -> Sample:
         """One simulated corpus seen by `n_models` models."""
+        scores, difficulty, offsets = self.scores(rng, n_models)
+        gaps = np.exp(0.5 + 0.9 * scores)
+        if self.lattice:
+            gaps = self.lattice * np.round(gaps / self.lattice)
+        noise = rng.standard_normal(difficulty.size)
+        proxy = np.sqrt(self.reliability) * difficulty + np.sqrt(1 - self.reliability) * noise
+        return Sample(gaps, proxy, offsets)
+
+    def scores(self, rng: np.random.Generator, n_models: int) -> tuple[np.ndarray, np.ndarray, Offsets]:
+        """Standard normal scores (M, n), the tokens' shared difficulty (n,), and the documents."""
         offsets = offsets_from_lengths(self._lengths(rng))
         shared, difficulty = self._shared(offsets, rng)
         own = 1.0 - self.icc - self.document - self.position - self.token
@@ -65,12 +75,7 @@ class Design:
         scores = [
             shared + np.sqrt(self.icc) * level + np.sqrt(own) * other for level, other in zip(levels, rest, strict=True)
         ]
-        gaps = np.exp(0.5 + 0.9 * np.stack(scores))
-        if self.lattice:
-            gaps = self.lattice * np.round(gaps / self.lattice)
-        noise = rng.standard_normal(difficulty.size)
-        proxy = np.sqrt(self.reliability) * difficulty + np.sqrt(1 - self.reliability) * noise
-        return Sample(gaps, proxy, offsets)
+        return np.stack(scores), difficulty, offsets
 
     def _lengths(self, rng: np.random.Generator) -> np.ndarray:
         if not self.ragged:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from calibration import capture_sections, component_sections, procedure_sections, rows
+from calibration import capture_sections, component_sections, discrimination_sections, procedure_sections, rows
 from calibration.components import EVALUATION
 from calibration.designs import band
 from calibration.measures import Results
@@ -22,9 +22,14 @@ SECTIONS = (
     procedure_sections.planning,
     capture_sections.broken,
     capture_sections.true_pairs,
+    discrimination_sections.loss_sizes,
+    discrimination_sections.truncation,
+    discrimination_sections.power,
+    discrimination_sections.rank_sizes,
 )
 
-SETTINGS = f"""Settings: {EVALUATION.n_repairings} re-pairings, {EVALUATION.n_resamples} resamples,
+SETTINGS = f"""Settings of the Phase Coherence Test: {EVALUATION.n_repairings} re-pairings,
+{EVALUATION.n_resamples} resamples,
 {EVALUATION.n_negative_controls} negative controls, delta {short(DELTA)}, the shipped regressor and its folds. Gaps are
 exp(.5 + .9 x), x a standard normal score; the scale is the pooled median gap. AR: autocorrelation of x within
 documents. icc: share of the variance of x that is a model's own level of the document. *Shared* parts are common to
@@ -50,7 +55,7 @@ def _missing(results: Results) -> list[str]:
 
 def _introduction(results: Results) -> str:
     lower, upper = band(rows.N_SIMULATIONS)
-    return f"""# Calibration of the Phase Coherence Test
+    return f"""# Calibration of the two tests
 
 Made by `python -m calibration`; `make calibration` runs the slow tests as well. {results.n_simulations:,} simulations,
 {results.seconds / 60:.0f} minutes of processor time, shared by two processes. What is there under `runs/calibration` is
