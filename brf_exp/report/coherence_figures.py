@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brf_exp.report.style import BAND, BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, canvas, drawing, light_grid, printable
+from brf_exp.report.style import BAND, BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, canvas, drawing, light_grid, nameable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,7 +130,7 @@ def map_intervals(rows: Sequence[MapRow], *, delta: float, level: float) -> "Fig
         axes.plot([], [], "o", color=BLUE, markersize=5.5, label="plain")
         if has_residual:
             axes.plot([], [], "D", color=ORANGE, markersize=5.5, label="beyond shared difficulty")
-        names = [printable(row.name) for row in rows]
+        names = [nameable(row.name) for row in rows]
         axes.set_yticks(range(len(rows)), [f"{names[0]} (decides)", *names[1:]])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(f"share of the possible excess coherence, {100 * level:.3g} % intervals")
@@ -141,7 +141,7 @@ def map_intervals(rows: Sequence[MapRow], *, delta: float, level: float) -> "Fig
 
 def _map(axes: "Axes", row: MapRow, place: int, shift: float) -> None:
     if row.share is None or row.interval is None:
-        axes.text(0, place, f"not defined: {printable(row.reason)}", va="center", fontsize=8, color=MUTED)
+        axes.text(0, place, f"not defined: {nameable(row.reason)}", va="center", fontsize=8, color=MUTED)
         return
     draw_interval(axes, row.share, row.interval, place - shift, BLUE, "o")
     if row.residual_interval is not None and row.residual_share is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brf_exp.report.style import BAND, BLUE, GREEN, INK, MUTED, ORANGE, canvas, drawing, light_grid, printable
+from brf_exp.report.style import BAND, BLUE, GREEN, INK, MUTED, ORANGE, canvas, drawing, light_grid, nameable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,13 +17,17 @@ TICKS_NATS = (0.02, 0.1, 0.5, 2.0, 10.0, 50.0)
 
 @dataclass(frozen=True)
 class ContrastRow:
-    """Candidate minus one rule in nats per token: midpoint, 95 % interval, and what truncation leaves open."""
+    """Candidate minus one rule in nats per token: midpoint, 95 % interval, and what truncation leaves open.
+
+    `margin_nats`: the least difference that counts against this rule, where its noise floor is above delta.
+    """
 
     name: str
     group: str
     difference_nats: float
     interval: tuple[float, float]
     truncation: tuple[float, float]
+    margin_nats: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class CurvePoint:
 def contrast_forest(rows: Sequence[ContrastRow], *, delta_nats: float) -> "Figure":
     """Log-loss differences, largest gain of Born Rule Fusion on top within each group.
 
-    Thin line: 95 % interval of sampling and truncation. Thick line: truncation alone. The scale is linear within
-    4 delta and logarithmic beyond, since rules differ by orders of magnitude.
+    Thin line: 95 % interval of sampling and truncation. Thick line: truncation alone. Brackets: a row's own margin.
+    The scale is linear within 4 delta and logarithmic beyond, since rules differ by orders of magnitude.
     """
     groups = list(dict.fromkeys(row.group for row in rows))
     lines: list[str | ContrastRow] = []
@@ -53,7 +57,7 @@ def contrast_forest(rows: Sequence[ContrastRow], *, delta_nats: float) -> "Figur
                 _contrast(axes, line, place, delta_nats)
         _nats_scale(axes, rows, delta_nats)
         names = [line.name if isinstance(line, ContrastRow) else line for line in lines]
-        axes.set_yticks(range(len(lines)), [printable(name) for name in names])
+        axes.set_yticks(range(len(lines)), [nameable(name) for name in names])
         for label, line in zip(axes.get_yticklabels(), lines, strict=True):
             label.set_fontweight("normal" if isinstance(line, ContrastRow) else "bold")
         axes.set_ylim(len(lines) - 0.4, -0.6)
@@ -67,7 +71,10 @@ def contrast_forest(rows: Sequence[ContrastRow], *, delta_nats: float) -> "Figur
 def _contrast(axes: "Axes", row: ContrastRow, place: int, delta_nats: float) -> None:
     """Shape and colour say the same: a gain beyond delta, a loss beyond it, or neither for sure."""
     low, high = row.interval
-    colour, marker = (GREEN, "<") if high < -delta_nats else (ORANGE, ">") if low > delta_nats else (MUTED, "o")
+    margin = delta_nats if row.margin_nats is None else row.margin_nats
+    colour, marker = (GREEN, "<") if high < -margin else (ORANGE, ">") if low > margin else (MUTED, "o")
+    if row.margin_nats is not None:
+        axes.plot([-margin, margin], [place, place], marker="|", color=INK, markersize=9, linestyle="none")
     axes.plot(row.interval, [place, place], color=colour, linewidth=1.2)
     axes.plot(row.truncation, [place, place], color=colour, linewidth=5, alpha=0.45)
     axes.plot([row.difference_nats], [place], marker=marker, color=colour, markersize=5.5, linestyle="none")
@@ -124,7 +131,7 @@ def _focus(axes: "Axes", middle: np.ndarray, brf: CurvePoint | None) -> None:
 def rate_bars(
     names: Sequence[str], rates: Sequence[float], intervals: Sequence[tuple[float, float] | None]
 ) -> "Figure":
-    """How often the realised token falls below both models, Born Rule Fusion first, then its phase controls."""
+    """How often the realised token falls below every model, Born Rule Fusion first, then its phase controls."""
     with drawing():
         figure, axes = canvas(5.4, 0.85 + 0.36 * len(names))
         colours = [BLUE] + [MUTED] * (len(names) - 1)
@@ -138,8 +145,8 @@ def rate_bars(
             right = 100 * max(rate, ends[1] if ends else rate)
             axes.text(right + 0.015 * longest, place, f"{100 * rate:.3g} %", va="center", fontsize=8.5)
         axes.set_xlim(0, 1.14 * longest)
-        axes.set_yticks(range(len(names)), [printable(name) for name in names])
+        axes.set_yticks(range(len(names)), [nameable(name) for name in names])
         axes.invert_yaxis()
-        axes.set_xlabel("positions where the realised token ends up below both models (%)")
+        axes.set_xlabel("positions where the realised token ends up below every model (%)")
         light_grid(axes)
     return figure

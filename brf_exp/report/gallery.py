@@ -1,17 +1,17 @@
 """Every figure of a report by name: what it takes from a run, and what it says to those who cannot see it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from brf_exp.maths.power import MIN_DOCUMENTS, Pilot, power_at
 from brf_exp.report import coherence_figures as coherence
-from brf_exp.report import discrimination_figures as discrimination
 from brf_exp.report import pair_figures, planning_figures, specification_figures
+from brf_exp.report.discrimination_gallery import DISCRIMINATION_FIGURES
 from brf_exp.report.load import Run
-from brf_exp.report.wording import CONTROLS, GROUPS, MARKS, group_of, number, percent, rule_name
+from brf_exp.report.style import Drawn
+from brf_exp.report.wording import MARKS, number, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 TEN_THOUSAND = 10_000
 LEAST_TOKENS = 700
 N_CURVE_POINTS = 121
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure with a sentence that says what it shows."""
-
-    figure: "Figure"
-    label: str
 
 
 def draw(run: Run, name: str) -> "Figure | None":
@@ -207,64 +199,6 @@ def _kuramoto_order(run: Run) -> Drawn | None:
     return Drawn(figure, f"Kuramoto order of all models' phases: {said}")
 
 
-def _coherence_histogram(run: Run) -> Drawn | None:
-    losses = run.tables.get("losses")
-    if losses is None or run.discrimination is None:
-        return None
-    share = run.discrimination["agreement"]["negative_share"]
-    figure = coherence.coherence_histogram(losses["own_scale_coherence"], negative_share=share)
-    return Drawn(figure, f"Histogram of the interference factor c; it is negative at {percent(share)} of the positions")
-
-
-def _contrast_forest(run: Run) -> Drawn | None:
-    found = run.discrimination
-    if found is None or not found["contrasts"]:
-        return None
-    rows = [_contrast_row(name, found) for name in found["contrasts"]]
-    figure = discrimination.contrast_forest(_in_groups(rows), delta_nats=found["delta_nats"])
-    return Drawn(figure, "Log loss of Born Rule Fusion minus each rule, with 95 % intervals, as in the table below")
-
-
-def _contrast_row(rule: str, found: dict[str, Any]) -> discrimination.ContrastRow:
-    contrast = found["contrasts"][rule]
-    return discrimination.ContrastRow(
-        name=rule_name(rule, found["models"]),
-        group=group_of(rule, found["rules"][rule]["role"]),
-        difference_nats=contrast["difference_nats"],
-        interval=tuple(contrast["interval"]),
-        truncation=tuple(contrast["truncation"]),
-    )
-
-
-def _in_groups(rows: list[discrimination.ContrastRow]) -> list[discrimination.ContrastRow]:
-    return sorted(rows, key=lambda row: GROUPS.index(row.group))
-
-
-def _coherence_curve(run: Run) -> Drawn | None:
-    curve, losses, found = run.tables.get("coherence_curve"), run.tables.get("losses"), run.discrimination
-    if curve is None or found is None or losses is None:
-        return None
-    loss = found["rules"]["brf"]["log_loss_nats"]
-    mean = float(losses["coherence"].mean())
-    names = ("coherence", "log_loss_lower_nats", "log_loss_upper_nats")
-    figure = discrimination.coherence_curve(
-        *(curve[name] for name in names), brf=discrimination.CurvePoint(mean, tuple(loss)) if loss else None
-    )
-    return Drawn(figure, "Log loss of one constant interference factor for all positions, beside Born Rule Fusion")
-
-
-def _below_minimum(run: Run) -> Drawn | None:
-    found = run.discrimination
-    if found is None:
-        return None
-    controls = {name: found["below_minimum_controls"].get(name) for name in CONTROLS}
-    rates = {"brf": found["below_minimum_rate"]} | {name: rate for name, rate in controls.items() if rate is not None}
-    ends = [tuple(found["below_minimum_interval"])] + [None] * (len(rates) - 1)
-    figure = discrimination.rate_bars([rule_name(name) for name in rates], list(rates.values()), ends)
-    said = ", ".join(f"{rule_name(name)} {percent(rate)}" for name, rate in rates.items())
-    return Drawn(figure, f"Positions where the realised token falls below both models: {said}")
-
-
 FIGURES: dict[str, Callable[[Run], Drawn | None]] = {
     "phase_rose": _phase_rose,
     "repairing_null": _repairing_null,
@@ -274,8 +208,5 @@ FIGURES: dict[str, Callable[[Run], Drawn | None]] = {
     "pair_forest": _pair_forest,
     "kuramoto_order": _kuramoto_order,
     "power_curve": _power_curve,
-    "contrast_forest": _contrast_forest,
-    "coherence_curve": _coherence_curve,
-    "coherence_histogram": _coherence_histogram,
-    "below_minimum": _below_minimum,
+    **DISCRIMINATION_FIGURES,
 }

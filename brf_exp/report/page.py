@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from brf_exp.report import provenance, wording
+from brf_exp.report.discrimination_gallery import own_margins
 from brf_exp.report.examples import STEPS_NATS, excerpts
 from brf_exp.report.gallery import level_of, primary_map, share_of
 from brf_exp.report.load import Run
+from brf_exp.report.style import nameable
 from brf_exp.report.tables import Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -19,6 +21,7 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     wording.fixed,
     wording.interval,
     wording.percent,
+    wording.per_cent_points,
     wording.pvalue,
     wording.evidence,
     wording.rule_name,
@@ -32,7 +35,7 @@ FILTERS: tuple[Callable[..., Any], ...] = (
 def page(run: Run, *, figures: Mapping[str, str], tables: Mapping[str, Table]) -> str:
     """The HTML of a report. `figures` are SVG elements by name; nothing outside the page is referred to."""
     import jinja2
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -41,10 +44,16 @@ def page(run: Run, *, figures: Mapping[str, str], tables: Mapping[str, Table]) -
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_shown,
     )
-    environment.filters |= {made.__name__: made for made in FILTERS}
+    environment.filters |= {made.__name__: made for made in FILTERS} | {"verbatim": escape}
     drawn = {name: Markup(svg) for name, svg in figures.items()}  # noqa: S704 - made here, from escaped text
     return environment.get_template("report.html.j2").render(_content(run, tables) | {"figures": drawn})
+
+
+def _shown(value: Any) -> Any:
+    """What an expression puts into the page. Text is shown without invisible characters; markup was made here."""
+    return nameable(value) if type(value) is str else value
 
 
 def _content(run: Run, tables: Mapping[str, Table]) -> dict[str, Any]:
@@ -58,6 +67,7 @@ def _content(run: Run, tables: Mapping[str, Table]) -> dict[str, Any]:
         "specified": _counts((run.coherence or {}).get("specification") or []),
         "primary": primary_map(run),
         "discrimination": run.discrimination,
+        "own_margins": _names_of_margins(run.discrimination),
         "audit": run.audit,
         "claims": run.claims,
         "tested": tested,
@@ -85,6 +95,11 @@ def _counts(decided: list[dict[str, Any]]) -> list[tuple[str, int]]:
     """How many claims or specifications came to each verdict, in a fixed order."""
     counted = Counter(found["verdict"] for found in decided)
     return [(verdict, counted[verdict]) for verdict in VERDICTS if counted[verdict]]
+
+
+def _names_of_margins(found: dict[str, Any] | None) -> list[str]:
+    """Rules against which the noise floor decides and not delta."""
+    return [wording.rule_name(rule, found["models"]) for rule in own_margins(found)] if found else []
 
 
 def _best_rival(found: dict[str, Any] | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brf_exp.report.coherence_figures import draw_interval
-from brf_exp.report.style import BAND, BLUE, INK, MUTED, ORANGE, canvas, drawing, light_grid, printable
+from brf_exp.report.style import BAND, BLUE, INK, MUTED, ORANGE, canvas, drawing, light_grid, nameable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def pair_forest(rows: Sequence[PairRow], *, delta: float, level: float) -> "Figu
             _pair(axes, row, place)
         for colour, marker, name in ((BLUE, "o", "plain"), (ORANGE, "D", "beyond shared difficulty")):
             axes.plot([], [], marker, color=colour, markersize=5.5, label=name)
-        axes.set_yticks(range(len(rows)), [printable(row.name) for row in rows])
+        axes.set_yticks(range(len(rows)), [nameable(row.name) for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(f"share of the possible excess coherence, {100 * level:.3g} % intervals")
         light_grid(axes)
@@ -53,7 +53,7 @@ def _pair(axes: "Axes", row: PairRow, place: int) -> None:
     if row.residual_share is not None and row.residual_interval is not None:
         draw_interval(axes, row.residual_share, row.residual_interval, place + 0.13, ORANGE, "D")
     beside = axes.get_yaxis_transform()
-    axes.text(1.02, place, printable(row.verdict), transform=beside, va="center", fontsize=8, linespacing=1.25)
+    axes.text(1.02, place, nameable(row.verdict), transform=beside, va="center", fontsize=8, linespacing=1.25)
 
 
 def order_histogram(counts: np.ndarray, shifted_counts: np.ndarray, *, mean: float, shifted_mean: float) -> "Figure":

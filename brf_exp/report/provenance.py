@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from brf_exp.config import CaptureConfig, CorpusConfig, EvaluationConfig
+from brf_exp.config import CaptureConfig, CorpusConfig, EvaluationConfig, RecaptureConfig
 from brf_exp.report.load import Run
 from brf_exp.storage.captures import MANIFEST as CAPTURE_MANIFEST
 
@@ -62,7 +62,7 @@ def commands(run: Run) -> list[str]:
     lines = []
     if first.get("mode") == "submission":
         lines.append("brf-exp ingest submission=PATH")
-    overrides = [*_pair(pair, run.measured["models"], captured), *_no_proxy(run), *_settings(run)]
+    overrides = [*_pair(pair, run.measured["models"], captured), *_no_proxy(run), *_settings(run), *_recapture(run)]
     if first and first.get("mode") != "submission":
         overrides += _differing(CorpusConfig(), first.get("corpus", {}), "corpus")
         overrides += _differing(CaptureConfig(), first.get("determines", {}).get("capture", {}), "capture")
@@ -149,11 +149,24 @@ def _settings(run: Run) -> Iterator[str]:
         yield "phase.table=FILE.csv"
     if phase.get("scale") is not None:
         yield f"phase.scale={phase['scale']:g}"
+    scope = (run.discrimination or {}).get("phase_scope", "position")
+    if scope != "position":
+        yield f"phase.scope={scope}"
     yield from _differing(EvaluationConfig(), determines.get("evaluation") or {}, "evaluation")
     if determines.get("delta", 0.05) != 0.05:
         yield f"claims.delta={determines['delta']:g}"
     if determines.get("seed"):
         yield f"seed={determines['seed']}"
+
+
+def _recapture(run: Run) -> Iterator[str]:
+    """Overrides for the second capture, which the noise floor is measured with."""
+    found = run.discrimination or {}
+    if found.get("noise_floor_reason") == "recapture.enabled is false":
+        yield "recapture.enabled=false"
+    dtype = (found.get("noise_floor") or {}).get("dtype")
+    if dtype not in (None, RecaptureConfig().dtype):
+        yield f"recapture.dtype={dtype}"
 
 
 def _differing(defaults: Any, found: dict[str, Any], group: str) -> list[str]:

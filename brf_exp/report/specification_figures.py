@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from brf_exp.report.style import BAND, BLUE, GRID, INK, MUTED, ORANGE, PAPER, canvas, drawing, light_grid, printable
+from brf_exp.report.style import BAND, BLUE, GRID, INK, MUTED, ORANGE, PAPER, canvas, drawing, light_grid, nameable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,7 +111,7 @@ def _matrix(axes: "Axes", ordered: Sequence[Specification], lines: Sequence[tupl
         for mark, size, colour in ((True, 4.5, INK), (False, 2.0, GRID)):
             places = [place for place, is_chosen in enumerate(chosen) if is_chosen == mark]
             axes.plot(places, [level] * len(places), "o", color=colour, markersize=size)
-    axes.set_yticks(range(len(lines)), [kind if option is None else printable(option) for kind, option in lines])
+    axes.set_yticks(range(len(lines)), [kind if option is None else nameable(option) for kind, option in lines])
     for label, (_, option) in zip(axes.get_yticklabels(), lines, strict=True):
         label.set_fontweight("bold" if option is None else "normal")
         label.set_fontsize(8)

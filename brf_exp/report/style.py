@@ -6,6 +6,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ THEMED = {
 }  # fmt: skip
 PNG_DPI = 130
 FORMATS = ("svg", "png", "pdf")
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_CONTROLS = ("Cc", "Cs")
+_INVISIBLE = ("Cf", "Zl", "Zp")
 _NO_DATES: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
     "png": {"Software": None},
@@ -57,6 +61,14 @@ _STYLE: dict[Any, Any] = {  # matplotlib knows its options as literals
     "pdf.fonttype": 42,
     "lines.solid_capstyle": "butt",
 }
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with a sentence that says what it shows."""
+
+    figure: "Figure"
+    label: str
 
 
 @contextlib.contextmanager
@@ -113,14 +125,20 @@ def inline_svg(svg: bytes, *, name: str, label: str) -> str:
     for colour, role in THEMED.items():
         text = text.replace(colour, f"var(--{role})")
     text = text.replace("'DejaVu Sans'", "inherit")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{_attribute(label)}" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{_attribute(nameable(label))}" ', 1)
 
 
 def printable(text: str) -> str:
     """Text without control characters and lone surrogates, which XML cannot hold."""
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in _CONTROLS else REPLACEMENT for c in text)
+
+
+def nameable(text: str) -> str:
+    """A name as a reader can tell it from others: what is invisible, or turns text around, becomes a replacement mark.
+
+    Directional overrides and zero-width characters let a name look like another one, or reorder what stands beside it.
+    """
+    return "".join(REPLACEMENT if unicodedata.category(c) in _INVISIBLE else c for c in printable(text))
 
 
 def _attribute(text: str) -> str:

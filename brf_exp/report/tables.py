@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from brf_exp.report import discrimination_rows as discrimination
 from brf_exp.report.audit_rows import example_rows, prior_system_rows, setting_rows
+from brf_exp.report.discrimination_rows import two
 from brf_exp.report.gallery import share_of
 from brf_exp.report.load import Run
-from brf_exp.report.wording import SUPERSCRIPTS, interval, number, parameters, property_name, rule_name
+from brf_exp.report.wording import SUPERSCRIPTS, interval, number, property_name, rule_name
 
 Row = list[Any]
 _ESCAPES = {
@@ -19,6 +21,8 @@ _ESCAPES = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\u2212": "$-$", "\u2013": "--", "\u00a0": "~",
     "\u00d7": r"$\times$", "\u03b4": r"$\delta$",
 }  # fmt: skip
+# The last four are what East Asian keyboards give for the first four; spreadsheets take them for the same.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _PLAIN = dict(zip(SUPERSCRIPTS, "-0123456789", strict=True))
 
 
@@ -42,8 +46,7 @@ def tables(run: Run) -> dict[str, Table]:
         made["reliability"] = _records("Reliability of the difficulty proxy", run.coherence["reliability_curve"] or [])
         made |= _beside_the_maps(run.coherence)
     if run.discrimination is not None:
-        made["rules"] = _rules(run.discrimination)
-        made["contrasts"] = _contrasts(run.discrimination)
+        made |= _discrimination(run.discrimination)
     curve = run.tables.get("coherence_curve")
     if curve is not None:
         rows = np.column_stack(list(curve.values())).tolist()
@@ -77,17 +80,12 @@ def _phase_maps(found: dict[str, Any]) -> Table:
 def _map_cells(made: dict[str, Any]) -> Row:
     """One map's numbers; None where the test does not exist under it."""
     left = made["residual"]
-    residual = [share_of(left), *_two(left["excess_share_interval"])] if left else [None, None, None]
+    residual = [share_of(left), *two(left["excess_share_interval"])] if left else [None, None, None]
     names = ("scale", "resultant_length", "resultant_length_independent", "rayleigh_z", "rayleigh_pvalue", "excess")
     nulls = [made["nulls"][null]["pvalue"] if made["nulls"] else None for null in ("shift", "repairing")]
-    share = [share_of(made), *_two(made["excess_share_interval"])]
-    head = [*(made[column] for column in names), *_two(made["excess_interval"]), *share, *nulls, *residual]
+    share = [share_of(made), *two(made["excess_share_interval"])]
+    head = [*(made[column] for column in names), *two(made["excess_interval"]), *share, *nulls, *residual]
     return [*head, made.get("negative_control_rate"), made.get("verdict"), made.get("reason")]
-
-
-def _two(ends: Sequence[float | None] | None) -> Sequence[float | None]:
-    """Both ends of an interval, or two times nothing."""
-    return (None, None) if ends is None else ends
 
 
 def _beside_the_maps(found: dict[str, Any]) -> dict[str, Table]:
@@ -111,8 +109,8 @@ def _specification(found: list[dict[str, Any]]) -> Table:
     ]  # fmt: skip
     rows = []
     for made in found:
-        head = [made["map"], made["scale_factor"], made["scale"], made["share"], *_two(made["share_interval"])]
-        residual = [made["residual_share"], *_two(made["residual_share_interval"])]
+        head = [made["map"], made["scale_factor"], made["scale"], made["share"], *two(made["share_interval"])]
+        residual = [made["residual_share"], *two(made["residual_share_interval"])]
         rows.append([*head, made["pvalue"], made["pvalue_adjusted"], *residual, made["verdict"], made["reason"]])
     return Table("Every phase map at every scale", columns, rows, paper=(0, 1, 3, 4, 5, 8, 9, 10, 11))
 
@@ -150,38 +148,26 @@ def _planning(found: dict[str, Any]) -> Table:
     return Table("Tokens needed for a given power", columns, rows, paper=(0, 1, 2, 3, 4, 7))
 
 
-def _rules(found: dict[str, Any]) -> Table:
-    columns = ["rule", "name", "role", "log_loss_low_nats", "log_loss_high_nats", "accuracy_low", "accuracy_high"]
-    rows = []
-    for name, rule in found["rules"].items():
-        loss, accuracy = rule["log_loss_nats"] or [None, None], rule["accuracy"]
-        ends = accuracy if isinstance(accuracy, list) else [accuracy, accuracy]
-        label = rule_name(name, found["models"])
-        rows.append([name, label, rule["role"], *loss, *ends, rule["n_undefined"], parameters(rule["parameters"])])
-    rows.sort(key=lambda row: (row[3] is None, row[4] is None, (row[3] or 0) + (row[4] or 0), row[0]))
-    columns += ["n_undefined", "parameters"]
-    return Table("Every rule on the same positions", columns, rows, paper=(1, 3, 4, 5, 6))
-
-
-def _contrasts(found: dict[str, Any]) -> Table:
-    columns = [
-        "rule", "name", "role", "difference_nats", "interval_low", "interval_high", "truncation_low", "truncation_high",
-        "upper_one_sided", "lower_simultaneous", "pvalue_adjusted", "standard_error", "minimum_detectable_nats",
-    ]  # fmt: skip
-    rows = [
-        [
-            name,
-            rule_name(name, found["models"]),
-            found["rules"][name]["role"],
-            made["difference_nats"],
-            *made["interval"],
-            *made["truncation"],
-            *(made.get(column) for column in columns[8:]),
-        ]
-        for name, made in found["contrasts"].items()
-    ]
-    rows.sort(key=lambda row: (row[3], row[0]))
-    return Table("Log loss of Born Rule Fusion minus each rule, nats", columns, rows, paper=(1, 3, 4, 5, 6, 7))
+def _discrimination(found: dict[str, Any]) -> dict[str, Table]:
+    """The tables of the discrimination results; older ones do not have all of it."""
+    contrasts = "Log loss of Born Rule Fusion minus each rule, nats"
+    below = "Tokens below every model, Born Rule Fusion minus each phase control"
+    return {
+        "rules": Table("Every rule on the same positions", *discrimination.rule_rows(found), paper=(1, 3, 4, 5, 6)),
+        "contrasts": Table(contrasts, *discrimination.contrast_rows(found), paper=(1, 3, 4, 5, 6, 7)),
+        "discrimination_maps": Table(
+            "Verdict under every phase map", *discrimination.map_rows(found), paper=(0, 2, 3, 4, 5, 6)
+        ),
+        "auc": Table(
+            "AUC for the correctness of the top token", *discrimination.auc_rows(found), paper=(1, 2, 3, 4, 8, 9, 10)
+        ),
+        "below_minimum": Table(below, *discrimination.below_minimum_rows(found), paper=(1, 2, 3, 4, 5, 9)),
+        "secondary_scores": Table(
+            "Secondary scores", *discrimination.secondary_rows(found), paper=(1, 2, 3, 7, 8, 9, 10)
+        ),
+        "reliability_bins": Table("Accuracy by confidence of the top token", *discrimination.reliability_rows(found)),
+        "truncation_widths": Table("Width left open by truncation", *discrimination.width_rows(found)),
+    }
 
 
 def _audit(found: dict[str, Any]) -> Table:
@@ -208,9 +194,21 @@ def to_csv(table: Table) -> str:
     """The whole table, numbers at full precision; empty where there is none."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([["" if cell is None else cell for cell in row] for row in table.rows])
+    writer.writerow([_csv_cell(column) for column in table.columns])
+    writer.writerows([[_csv_cell(cell) for cell in row] for row in table.rows])
     return buffer.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    """A value as it is written: numbers as they are, nothing as an empty cell, text so that no spreadsheet runs it.
+
+    Text that begins like a formula gets an apostrophe in front, which spreadsheets take for "this is text". A lone
+    carriage return would end the row without being quoted, and what follows would begin a cell: it becomes a line feed.
+    """
+    if not isinstance(value, str):
+        return "" if value is None else value
+    text = f"'{value}" if value.startswith(_FORMULA_STARTS) else value
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def to_latex(table: Table) -> str:

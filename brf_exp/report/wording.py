@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 MINUS, DASH, NBSP = "\u2212", "\u2013", "\u00a0"
+LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 SUPERSCRIPTS = "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
 RULES = {
     "brf": "Born Rule Fusion",
@@ -43,14 +44,23 @@ PROPERTIES = {
     "token_permutation": "order of tokens is irrelevant",
     "gauge_invariance": "common phase is irrelevant",
 }
+SCORES = {
+    "interference": "interference term c B",
+    "coherence": "c alone",
+    "max_prob": "top probability",
+    "gap_sum": "sum of the gaps",
+    "overlap": "overlap B alone",
+    "negative_entropy": "minus mean entropy",
+}
 QUESTIONS = {"find": "above 0", "support": "above \u03b4", "falsify": "below \u03b4"}
 MARKS = {"supported": "\u2713", "falsified": "\u2717", "inconclusive": "?", "not tested": "\u2013"}
 
 
 def rule_name(rule: str, models: Sequence[str] = ()) -> str:
     """A rule's name in words; a single model by its own name."""
-    if rule in ("model_a", "model_b"):
-        index = "ab".index(rule[-1])
+    kind, _, letter = rule.partition("_")
+    if kind == "model" and letter in LETTERS:
+        index = LETTERS.index(letter)
         return models[index] if index < len(models) else rule.replace("_", " ")
     if rule.startswith("brf_") and rule not in RULES:
         return f"Born Rule Fusion, map {rule.removeprefix('brf_')}"
@@ -64,6 +74,11 @@ def group_of(rule: str, role: str) -> str:
     if role != "rival":
         return GROUPS[3]
     return GROUPS[1] if rule in CONTROLS else GROUPS[0]
+
+
+def score_name(score: str) -> str:
+    """What an AUC is of, in words."""
+    return SCORES.get(score, score.replace("_", " "))
 
 
 def property_name(name: str) -> str:
@@ -118,6 +133,13 @@ def interval(ends: Sequence[float | None] | None, decimals: int | None = None) -
 def percent(share: float | None, digits: int = 3) -> str:
     """A share in per cent."""
     return DASH if share is None else f"{number(100 * share, digits)}{NBSP}%"
+
+
+def per_cent_points(share: float | Sequence[float | None] | None) -> str:
+    """A share or an interval of shares as numbers of per cent to two decimals, so that a column lines up."""
+    if share is None or isinstance(share, int | float):
+        return fixed(None if share is None else 100 * share, 2)
+    return interval([None if end is None else 100 * end for end in share], 2)
 
 
 def pvalue(value: float | None, log_value: float | None = None) -> str:

@@ -4,7 +4,7 @@ from matplotlib.colors import to_hex
 
 from brf_exp.report import coherence_figures as coherence
 from brf_exp.report import discrimination_figures as discrimination
-from brf_exp.report import draw, load_run
+from brf_exp.report import draw, load_run, score_figures
 from brf_exp.report.gallery import FIGURES
 from brf_exp.report.style import GREEN, MUTED, ORANGE
 
@@ -113,6 +113,71 @@ def test_rates_are_labelled_in_per_cent():
     axes = discrimination.rate_bars(["BRF", "zero"], [0.0125, 0.0], [(0.01, 0.02), None]).axes[0]
     assert [text.get_text() for text in axes.texts] == ["1.25 %", "0 %"]
     assert axes.yaxis_inverted()
+
+
+def test_a_row_with_a_margin_of_its_own_is_judged_by_it():
+    row = discrimination.ContrastRow("linear", "Rivals", -0.02, (-0.03, -0.01), (-0.02, -0.02), margin_nats=0.015)
+    axes = discrimination.contrast_forest([row], delta_nats=0.005).axes[0]
+    strokes = [line for line in axes.lines if line.get_marker() == "|"]
+    assert [list(line.get_xdata()) for line in strokes] == [[-0.015, 0.015]]
+    (point,) = [line for line in axes.lines if len(line.get_xdata()) == 1]
+    assert (point.get_marker(), point.get_color()) == ("o", MUTED)
+
+
+def test_the_forest_takes_margins_above_delta_only(make_run):
+    run = load_run(make_run(captures=False))
+    run.discrimination["contrasts"]["log_linear"] |= {"noise_floor_nats": 0.2, "least_gain_nats": 0.2}
+    axes = draw(run, "contrast_forest").axes[0]
+    assert [list(line.get_xdata()) for line in axes.lines if line.get_marker() == "|"] == [[-0.2, 0.2]]
+
+
+@pytest.mark.parametrize(
+    ("ends", "marker", "colour"),
+    [((0.01, 0.03), ">", GREEN), ((-0.03, -0.01), "<", ORANGE), ((-0.01, 0.03), "o", MUTED), (None, "o", MUTED)],
+)
+def test_an_auc_is_better_where_its_difference_lies_above_0(ends, marker, colour):
+    rows = [
+        score_figures.AucRow("own", 0.6, (0.55, 0.65)),
+        score_figures.AucRow("other", 0.58, (0.5, 0.66), 0.02, ends, "" if ends else "no variation"),
+    ]
+    left, right = score_figures.auc_comparison(rows, level=0.95).axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["own", "other"]
+    points = [line for line in right.lines if len(line.get_xdata()) == 1]
+    assert [(line.get_marker(), line.get_color(), line.get_ydata()[0]) for line in points] == [(marker, colour, 1)]
+    assert [text.get_text() for text in right.texts] == ([] if ends else ["no variation"])
+
+
+def test_the_candidate_stands_first_among_the_aucs(make_run):
+    run = load_run(make_run(captures=False))
+    scores = run.discrimination["auc"]["scores"]
+    run.discrimination["auc"]["scores"] = dict(reversed(scores.items()))
+    axes = draw(run, "auc_comparison").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "interference term c B",
+        "top probability",
+        "c alone",
+    ]
+
+
+def test_bins_lie_where_accuracy_meets_confidence(whole_run):
+    axes = draw(load_run(whole_run), "reliability_diagram").axes[0]
+    curves = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
+    assert curves["Born Rule Fusion"] == ([0.2, 0.5, 0.9], [0.25, 0.4, 0.8])
+    assert list(curves) == ["as often as it says", "Born Rule Fusion", "linear pool"]
+
+
+def test_aucs_that_do_not_exist_are_not_drawn(make_run):
+    run = load_run(make_run(captures=False))
+    run.discrimination["auc"]["reason"] = "one class"
+    run.discrimination["secondary"]["rules"] = {"contrastive": run.discrimination["secondary"]["rules"]["contrastive"]}
+    assert draw(run, "auc_comparison") is None
+    assert draw(run, "reliability_diagram") is None
+
+
+def test_an_unbounded_fusion_is_no_point_beside_the_curve(make_run):
+    run = load_run(make_run(captures=False))
+    run.discrimination["rules"]["brf"]["log_loss_nats"] = [1.4, None]
+    assert "D" not in [line.get_marker() for line in draw(run, "coherence_curve").axes[0].lines]
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name not in OF_MORE_MODELS])

@@ -1,4 +1,6 @@
+import json
 import re
+import unicodedata
 from collections import Counter
 from html import unescape
 from html.parser import HTMLParser
@@ -60,13 +62,14 @@ def whole_page(whole_run, tmp_path_factory):
 
 def test_the_page_is_whole_and_refers_to_nothing_outside(whole_page):
     reader = read(whole_page)
-    assert reader.tags["svg"] == 10
+    assert reader.tags["svg"] == 12
     assert not reader.tags["script"]
     assert reader.links
     assert all(link.startswith("#") for link in reader.links)
     assert max(Counter(reader.ids).values()) == 1
     assert {link[1:] for link in reader.links} <= set(reader.ids)
-    assert "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\"" in whole_page
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', whole_page)
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     assert not re.search(r"url\((?!#)|@import", whole_page)
 
 
@@ -101,17 +104,45 @@ def test_tokens_carry_their_colour_and_their_note(whole_page):
     assert '<span class="t g5 centre"' in whole_page
 
 
-def test_names_of_strangers_are_escaped(make_run, tmp_path, monkeypatch):
+HOSTILE = {
+    "script": "<script>alert(1)</script>",
+    "quotes": '"\'` onmouseover="alert(1)" &#x27;',
+    "breaking out": "</title></style></svg></td><img src=x onerror=alert(1)>",
+    "braces": "{{ 7 * 7 }}{% raw %}{# gone #}${7*7}",
+    "turned around": "gpt\u202e2-tpg\u202c \u2066x\u2069",
+    "invisible": "gpt\u200b2\ufeff\u00ad\u2060",
+    "control": "a\x00b\x1b[31m\x85",
+}
+
+
+@pytest.mark.parametrize("attack", HOSTILE.values(), ids=HOSTILE.keys())
+def test_names_of_strangers_do_nothing(make_run, tmp_path, monkeypatch, attack):
     monkeypatch.setattr("brf_exp.report.write.FIGURES", {"contrast_forest": FIGURES["contrast_forest"]})
     monkeypatch.setattr("brf_exp.report.write.FORMATS", ("svg",))
-    attack = "<script>alert(1)</script>\"'&"
     run = load_run(make_run(pair=attack, models=(attack, "</svg><b>"), captures=False))
-    write_report(run, tmp_path / "report")
-    html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    reader = read(html)
-    assert not reader.tags["script"]
-    assert not reader.tags["b"]
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    run.coherence["lineage"] = run.discrimination["corpus"] = run.coherence["proxy"] = attack
+    run.discrimination["auc"]["label"] = run.discrimination["noise_floor"]["dtype"] = attack
+    plain = load_run(make_run("plain", captures=False))
+    for name, found in (("attacked", run), ("plain", plain)):
+        write_report(found, tmp_path / name)
+    html, harmless = ((tmp_path / name / "report.html").read_text(encoding="utf-8") for name in ("attacked", "plain"))
+    assert read(html).tags == read(harmless).tags
+    assert not re.search(r"<[^>]*\son\w+=", html)
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\u200b\ufeff\u00ad\u2060\x00\x1b\x85]", html)
+    shown = "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf") else c for c in attack)
+    assert words_of(html).count(" ".join(shown.split())) >= 5
+
+
+def test_texts_keep_the_joiners_that_their_script_needs(make_run):
+    run = load_run(make_run())
+    texts = run.captures["a"] / "texts.jsonl"
+    lines = [json.loads(line) for line in texts.read_text(encoding="utf-8").splitlines()]
+    starts = "\u0645\u06cc\u200c <b>"  # a zero-width non-joiner within the first token
+    swapped = [json.dumps(line | {"text": starts + line["text"][len(starts) :]}) for line in lines]
+    texts.write_text("\n".join(swapped), encoding="utf-8")
+    html = page(run, figures={}, tables=tables(run))
+    assert "\u0645\u06cc\u200c</span>" in html
+    assert not read(html).tags["b"]
 
 
 @pytest.mark.parametrize(
@@ -252,3 +283,10 @@ def test_results_without_the_later_keys_have_a_page(make_run):
     text = words_of(page(run, figures={}, tables=tables(run)))
     assert "Intervals are 95 %, by document." in text.replace("\u00a0", " ")
     assert "How many tokens does it take?" not in text
+
+
+def test_a_late_ledger_is_said(make_run):
+    run = load_run(make_run(captures=False))
+    assert "frozen late" not in words_of(page(run, figures={}, tables=tables(run)))
+    run.claims["ledger_note"] = "The ledger was frozen late."
+    assert "The ledger was frozen late." in words_of(page(run, figures={}, tables=tables(run)))

@@ -27,6 +27,16 @@ def test_models_without_a_name_for_all_are_named_one_by_one(make_run):
     assert "proxy=none" not in command
 
 
+def test_how_the_second_capture_was_made_is_repeated(make_run):
+    run = load_run(make_run())
+    assert "recapture" not in provenance.commands(run)[0]
+    run.discrimination["noise_floor"]["dtype"] = "float16"
+    run.discrimination["phase_scope"] = "token"
+    assert {"recapture.dtype=float16", "phase.scope=token"} <= set(shlex.split(provenance.commands(run)[0]))
+    run.discrimination.update(noise_floor=None, noise_floor_reason="recapture.enabled is false")
+    assert "recapture.enabled=false" in shlex.split(provenance.commands(run)[0])
+
+
 @pytest.mark.parametrize(("role", "label"), [("c", "model c"), ("model27", "model27"), ("proxy", "difficulty proxy")])
 def test_every_capture_has_its_role(make_run, role, label):
     run = load_run(make_run())

@@ -4,7 +4,7 @@ import matplotlib as mpl
 import pytest
 
 from brf_exp.report.coherence_figures import MapRow, map_intervals
-from brf_exp.report.style import FORMATS, THEMED, drawing, encode, inline_svg, printable, settle
+from brf_exp.report.style import FORMATS, THEMED, drawing, encode, inline_svg, nameable, printable, settle
 
 
 def a_figure(name="arctan"):
@@ -62,3 +62,14 @@ def test_names_of_strangers_are_drawn_as_they_stand():
 
 def test_what_xml_cannot_hold_is_replaced():
     assert printable("a\x00b\ud800c\n\té") == "a\ufffdb\ufffdc\n\té"
+
+
+def test_names_show_what_would_be_invisible_or_turn_text_around():
+    assert nameable("gpt\u202e2\u200bx\u2066y\u00ad\ufeff\u2028z") == "gpt\ufffd2\ufffdx\ufffdy\ufffd\ufffd\ufffdz"
+    assert nameable("אב 模型 é {{ x }} <b>") == "אב 模型 é {{ x }} <b>"
+
+
+def test_figures_and_their_labels_hold_no_overrides():
+    svg = encode(a_figure("gpt\u202e2"), "svg", name="x")
+    assert "gpt\ufffd2" in svg.decode()
+    assert "\u202e" not in inline_svg(svg, name="x", label="a \u202e b")

@@ -9,8 +9,16 @@ from brf_exp.report.tables import Table, tables, to_csv, to_latex
 
 def test_a_whole_run_has_every_table(whole_run):
     made = tables(load_run(whole_run))
-    names = "claims phase_maps reliability specification harmonics planning rules contrasts coherence_curve audit"
-    assert list(made) == [*names.split(), "identities"]
+    coherence = "phase_maps reliability specification harmonics planning"
+    discrimination = "rules contrasts discrimination_maps auc below_minimum secondary_scores reliability_bins"
+    assert list(made) == [
+        "claims",
+        *coherence.split(),
+        *discrimination.split(),
+        "coherence_curve",
+        "audit",
+        "identities",
+    ]
     assert all(len(row) == len(table.columns) for table in made.values() for row in table.rows)
 
 
@@ -107,3 +115,94 @@ def test_csv_quotes_what_it_must():
     assert (
         to_csv(Table("", ["a", "b"], [['x,"y"', None], ["two\nlines", True]])) == 'a,b\n"x,""y""",\n"two\nlines",True\n'
     )
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
+def test_no_cell_of_text_is_a_formula(start):
+    text = f'{start}HYPERLINK("http://x","y")'
+    (heads, cells) = csv.reader(io.StringIO(to_csv(Table("", [text, "b"], [[text, f"a{start}b"]])), newline=""))
+    text = text.replace("\r", "\n")
+    assert heads == [f"'{text}", "b"]
+    assert cells == [f"'{text}", f"a{start}b".replace("\r", "\n")]
+
+
+def test_no_carriage_return_ends_a_row():
+    assert to_csv(Table("", ["a"], [["x\r=1+1"], ["x\r\n=1+1"]])) == 'a\n"x\n=1+1"\n"x\n=1+1"\n'
+
+
+def test_numbers_stay_numbers():
+    assert to_csv(Table("", ["a"], [[-0.5], [-3], [1e-30], [None], [True], ["-0.5"]])).split() == [
+        *("a", "-0.5", "-3", "1e-30"),
+        *('""', "True", "'-0.5"),
+    ]
+
+
+def test_a_submissions_names_cannot_be_formulas(make_run):
+    run = load_run(make_run(models=("=cmd|' /C calc'!A0", "@SUM(1)"), captures=False))
+    made = tables(run)
+    for name in ("rules", "contrasts"):
+        found = {row["name"] for row in csv.DictReader(io.StringIO(to_csv(made[name])))}
+        assert {"'=cmd|' /C calc'!A0", "'@SUM(1)"} <= found
+
+
+def rows_of(run, name):
+    return list(csv.DictReader(io.StringIO(to_csv(tables(run)[name]))))
+
+
+def test_contrasts_have_their_noise_floor(whole_run):
+    for row in rows_of(load_run(whole_run), "contrasts"):
+        assert (row["noise_floor_nats"], row["least_gain_nats"]) == ("0.0004", "0.005")
+
+
+def test_aucs_have_their_differences(whole_run):
+    rows = {row["score"]: row for row in rows_of(load_run(whole_run), "auc")}
+    assert list(rows) == ["interference", "coherence", "max_prob"]
+    assert (rows["interference"]["auc"], rows["interference"]["difference"]) == ("0.62", "")
+    assert float(rows["max_prob"]["difference"]) == 0.62 - 0.83
+    assert float(rows["max_prob"]["difference_low"]) == 0.61 - 0.83
+    assert float(rows["coherence"]["within_documents"]) == 0.57 - 0.02
+    assert rows["coherence"]["pvalue_adjusted"] == "0.002"
+
+
+def test_rates_below_every_model_have_their_controls(whole_run):
+    zero, flipped = rows_of(load_run(whole_run), "below_minimum")
+    assert (zero["control"], zero["interval_low"], zero["truncation_low"]) == ("brf_zero", "", "0.0")
+    assert zero["reason"] == "no variation"
+    assert (flipped["rate"], flipped["interval_low"], flipped["pvalue_adjusted"]) == ("0.3", "-0.34", "2e-09")
+
+
+def test_secondary_scores_have_what_there_is_and_say_what_is_missing(whole_run):
+    run = load_run(whole_run)
+    rows = {row["rule"]: row for row in rows_of(run, "secondary_scores")}
+    assert list(rows) == ["oracle", "linear", "brf", "contrastive"]  # by Brier score, those without one last
+    assert (rows["brf"]["brier_low"], rows["brf"]["brier_difference"]) == ("0.61", "")
+    assert (rows["linear"]["brier_difference"], rows["linear"]["brier_difference_high"]) == ("0.015", "0.025")
+    assert (rows["linear"]["calibration_error"], rows["linear"]["calibration_error_low"]) == ("0.083", "0.05")
+    assert (rows["linear"]["recalibrated_nats"], rows["linear"]["temperature_high"]) == ("1.35", "1.2")
+    assert (rows["oracle"]["recalibrated_nats"], rows["oracle"]["missing"]) == ("", "recalibrated: not tuned")
+    assert rows["contrastive"]["missing"] == "unbounded normaliser"
+    assert [row["accuracy"] for row in rows_of(run, "reliability_bins")] == ["0.25", "0.4", "0.8"] * 3
+
+
+def test_maps_have_the_share_at_which_they_suppress_agreement(whole_run):
+    arctan, quantile = rows_of(load_run(whole_run), "discrimination_maps")
+    assert (arctan["negative_share"], arctan["negative_share_high"]) == ("0.28", "0.31")
+    assert (quantile["rule"], quantile["negative_share"], quantile["negative_share_low"]) == ("brf_quantile", "0.5", "")
+
+
+def test_widths_stand_beside_the_k_they_were_measured_at(make_run):
+    run = load_run(make_run(captures=False))
+    widths = {"5": {"linear": 0.4, "log_linear": 0.3}, "20": {"linear": 0.1, "log_linear": 0.2}}
+    run.discrimination["deciding_k"] = {"k": 60, "verdict": "falsified", "widths": widths}
+    assert [list(row.values()) for row in rows_of(run, "truncation_widths")] == [
+        ["linear", "0.4", "0.1"],
+        ["log_linear", "0.3", "0.2"],
+    ]
+
+
+def test_results_without_the_later_keys_have_the_earlier_tables(make_run, forget_later_keys):
+    run = load_run(make_run(stages=("discriminate",), captures=False))
+    forget_later_keys(run.discrimination)
+    made = tables(run)
+    assert list(made) == ["rules", "contrasts", "discrimination_maps", "coherence_curve"]
+    assert made["contrasts"].rows[0][-2:] == [None, None]

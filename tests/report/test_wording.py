@@ -67,6 +67,7 @@ def test_parameters_are_values_or_ranges(found, text):
     ("rule", "text"),
     [
         ("model_b", "beta"),
+        ("model_c", "model c"),
         ("linear", "linear pool"),
         ("brf_tanh", "Born Rule Fusion, map tanh"),
         ("new_rule", "new rule"),
@@ -100,3 +101,19 @@ def test_sample_sizes(value, text):
 )
 def test_groups(rule, role, group):
     assert wording.group_of(rule, role) == wording.GROUPS[group]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.1234, "12.34"), (1, "100.00"), (-0.5, "−50.00"), (None, "–"),
+        ([0.01, 0.0255], "[1.00,\u00a02.55]"), ((None, 0.1), "[–,\u00a010.00]"), ((None, None), "[–,\u00a0–]"),
+    ],
+)  # fmt: skip
+def test_shares_in_a_column_of_per_cent(share, text):
+    assert wording.per_cent_points(share) == text
+
+
+@pytest.mark.parametrize(("score", "text"), [("gap_sum", "sum of the gaps"), ("new_score", "new score")])
+def test_score_names(score, text):
+    assert wording.score_name(score) == text
