@@ -20,7 +20,7 @@ from brf_exp.stages.gap_rows import read_gap_rows
 from brf_exp.stages.pairs import PairInputs, resolve_pair
 from brf_exp.stages.phase_maps import load_table
 from brf_exp.stages.phase_test import Gaps, uniform_ranks
-from brf_exp.stages.recapture import Recapture, n_leading_documents, recaptured
+from brf_exp.stages.recapture import Recapture, n_leading_documents, recaptured, require_temperatures
 from brf_exp.stages.rule_gates import NO_WORLD, Ground, ground_of
 from brf_exp.stages.rule_test import OtherRows, RuleSettings, run_rules
 from brf_exp.stages.unnormalised import require_columns, unnormalised_summary, without_normaliser
@@ -97,6 +97,7 @@ def _other_rows(config: ScoringConfig, source: CaptureSource, again: Recapture) 
     """The second capture's documents, and the pair's with a half and a quarter of the logits."""
     second = None
     if again.inputs is not None:
+        require_temperatures(again.inputs, source.temperatures)
         whole = source_of(config, again.inputs, source.distributions, source.temperatures)
         second = whole.leading(n_leading_documents(source.gaps, whole.gaps))
     return OtherRows(second, {k: source.truncated(k) for k in fewer_logits(source.k)})

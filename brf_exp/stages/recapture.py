@@ -4,6 +4,7 @@ Engines, batch sizes and number types move log-probabilities; a difference betwe
 makes is no effect. The noise floor of a contrast is |its mean on the capture - its mean on the second one|.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from brf_exp.config import CaptureConfig, Dtype, ScoringConfig
 from brf_exp.errors import InputError
+from brf_exp.stages.fusion_source import stored_temperatures
 from brf_exp.stages.gap_rows import GapRows
 from brf_exp.stages.pairs import PairInputs, resolve_pair
 from brf_exp.storage.captures import Capture
@@ -51,6 +53,17 @@ def _other_noise(settings: CaptureConfig, dtype: Dtype, first: tuple[Capture, ..
     half = settings.batch_tokens // 2
     fits = all(capture.manifest["context_tokens"] <= half for capture in first)
     return replace(settings, dtype=other, batch_tokens=half if fits else settings.batch_tokens)
+
+
+def require_temperatures(again: PairInputs, temperatures: Sequence[float]) -> None:
+    """Raise InputError where the second capture lacks a temperature that rules were tuned at."""
+    for capture in again.captures:
+        missing = sorted(set(temperatures) - set(stored_temperatures([capture])))
+        if missing:
+            raise InputError(
+                f"`recapture` must store the logsumexp at the temperatures of the first captures, {capture.model_name} "
+                f"lacks {', '.join(f'logsumexp_t{t:g}' for t in missing)}. Dump it as well."
+            )
 
 
 def n_leading_documents(first: GapRows, again: GapRows) -> int:

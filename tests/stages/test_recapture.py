@@ -133,6 +133,18 @@ def test_another_text_is_refused(tmp_path: Path, dump: Callable[..., list[str]],
     )
 
 
+def test_a_second_capture_without_the_temperatures_is_refused(
+    tmp_path: Path, dump: Callable[..., list[str]], write_capture: Any
+) -> None:
+    first = []
+    for model in (0, 1):
+        z = _logits(model, 0.0)
+        rows = _rows(z, TARGETS, V) | {"logsumexp_t2": np.logaddexp.reduce(z.astype(np.float64) / 2, axis=1)}
+        first.append(write_capture(f"m{model}", rows["logit_1"], LENGTHS, folder=f"warm-{model}", **rows))
+    with pytest.raises(InputError, match="m0 lacks logsumexp_t2"):
+        _results(tmp_path, first, dump("again"))
+
+
 def test_the_second_capture_is_made_otherwise(dump: Callable[..., list[str]]) -> None:
     captures = tuple(open_capture(Path(folder)) for folder in dump("first"))
     for capture in captures:
