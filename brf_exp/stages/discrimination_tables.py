@@ -14,7 +14,7 @@ from brf_exp.maths.tuning import ScoredRule, TunedRule
 
 CURVE = np.linspace(-0.99, 1.0, 41)
 # Positions kept for figures and notebooks: the first whole documents.
-MAX_TABLE_POSITIONS = 2**20
+MAX_TABLE_POSITIONS = 2**18
 LOSSES = ("brf", "linear", "log_linear", "constant_coherence")
 
 

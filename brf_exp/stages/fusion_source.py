@@ -13,7 +13,7 @@ from brf_exp.maths.fusion_rows import FusionRows
 from brf_exp.maths.gate import gate_cells
 from brf_exp.maths.phases import PhaseTable
 from brf_exp.maths.topk import KnownTokens, known_tokens
-from brf_exp.stages.gap_rows import GapRows, matched_batches
+from brf_exp.stages.gap_rows import BATCH_ROWS, GapRows, matched_batches
 from brf_exp.storage import schema
 from brf_exp.storage.captures import Capture
 
@@ -181,7 +181,9 @@ def _tables(
     captures: Sequence[Capture], temperatures: tuple[float, ...], wanted: list[slice]
 ) -> Iterator[list[pa.Table]]:
     """The rows wanted, consecutive slices, of every capture; batches are cut and joined as needed."""
-    batches = matched_batches(captures, [_columns(capture, temperatures) for capture in captures])
+    columns = [_columns(capture, temperatures) for capture in captures]
+    most = max(rows.stop - rows.start for rows in wanted)
+    batches = matched_batches(captures, columns, n_rows=min(most, BATCH_ROWS))
     held: list[list[pa.RecordBatch]] = [[] for _ in captures]
     n_held = 0
     for rows in wanted:

@@ -246,15 +246,12 @@ def test_a_damaged_part_is_one_line(write_capture: Write, refused: Callable[...,
     assert "must hold whole part files" in refused(*made)
 
 
-def test_batches_stop_at_the_first_difference(
-    write_capture: Write, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gap_rows, "BATCH_ROWS", 10)
+def test_batches_stop_at_the_first_difference(write_capture: Write, settings: Settings) -> None:
     ids = np.arange(N)
     first = write_capture("a", gaps(0), LENGTHS, token_id=ids)
     second = write_capture("b", gaps(1), LENGTHS, token_id=changed(ids, 35, 0))
     inputs = resolve_pair(settings(first, second))
-    batches: Iterator[Any] = matched_batches(members(inputs), [["logit_1"], ["logit_1"]])
+    batches: Iterator[Any] = matched_batches(members(inputs), [["logit_1"], ["logit_1"]], n_rows=10)
     seen = 0
     with pytest.raises(InputError, match="in row 36"):
         for pair in batches:
