@@ -58,7 +58,7 @@ class GapRows:
 
 
 def matched_batches(
-    captures: Sequence[Capture], names: Sequence[Sequence[str]], *, n_rows: int = BATCH_ROWS
+    captures: Sequence[Capture], names: Sequence[Sequence[str]], *, n_rows: int | None = None
 ) -> Iterator[tuple[pa.RecordBatch, ...]]:
     """Batches of the named columns side by side; InputError where row n is not the same token for every model."""
     for capture in captures:
@@ -66,7 +66,7 @@ def matched_batches(
     shared = [name for name in MATCHED if all(name in capture.columns for capture in captures)]
     wanted = [list(dict.fromkeys(["doc_id", *shared, *own])) for own in names]
     row = 0
-    for batches in lockstep(captures, wanted, n_rows=n_rows):
+    for batches in lockstep(captures, wanted, n_rows=n_rows or BATCH_ROWS):
         for capture, batch in zip(captures[1:], batches[1:], strict=True):
             _require_same_documents(captures[0], batches[0], capture, batch)
             for name in shared:
