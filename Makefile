@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 EMBEDDED := tiny_prose tiny_code tiny_mixed tiny_bytes
 
-.PHONY: help setup run test check format calibration bench figures models constraints build clean
+.PHONY: help setup run test check format calibration bench fuzz figures models constraints build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ calibration: $(READY) ## Simulate what docs/calibration.md reports, then run the
 
 bench: $(READY) ## Measure ratios side by side (ARGS='--repeats 5')
 	@$(VENV)/bin/python benchmarks/bench.py $(ARGS)
+
+fuzz: $(READY) ## Break submissions at random, 100,000 of them (ARGS='--cases 1000 --seed 1')
+	@$(VENV)/bin/python -m fuzzing $(ARGS)
 
 figures: $(READY) ## Redraw every figure of a run from its stored results (ARGS='run=runs/run/NAME'; default: the newest)
 	@$(VENV)/bin/brf-exp report $(ARGS)

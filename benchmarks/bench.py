@@ -17,18 +17,19 @@ from datetime import date
 from pathlib import Path
 
 import discrimination
+import ingest_bench
 import numpy as np
 import phase_coherence
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from brf_exp.config import CaptureConfig, CorpusConfig, Dtype, IngestStageConfig, ModelConfig
+from brf_exp.config import CaptureConfig, CorpusConfig, Dtype, ModelConfig
 from brf_exp.maths.resampling import bootstrap_t
-from brf_exp.stages import ingest
 from brf_exp.stages.capture import capture
 from brf_exp.storage.captures import open_capture
 
+INGEST_ROWS = 115_000
 COHERENCE_SIZES = (100_000, 1_000_000, 10_000_000)
 SCORING_SIZES = (20_000, 200_000)
 N_LOSSES, ARCH_REPLICATES = 1_000_000, 50
@@ -150,33 +151,6 @@ def bench_capture(repeats: int, folder: Path) -> tuple[str, float, float]:
     return "capture of 20,000 tokens, tiny_prose, k = 50, with start-up", seconds(ours, repeats), seconds(bare, repeats)
 
 
-def bench_ingest(repeats: int, folder: Path) -> tuple[str, float, float]:
-    """Ingest of a two-model CSV submission over pyarrow's own reading of the two files."""
-    source = folder / "submission"
-    source.mkdir()
-    n, k = 40_000, 20
-    rng = np.random.default_rng(0)
-    for member in "ab":
-        logits = -np.sort(-rng.normal(size=(n, k)).astype(np.float32), axis=1)
-        columns = {"doc_id": [f"d{i // 200}" for i in range(n)], "position": [i % 200 for i in range(n)]}
-        columns |= {f"logit_{i + 1}": logits[:, i] for i in range(k)}
-        pa.csv.write_csv(pa.table(columns), source / f"{member}.csv")
-    entry = "{{name: m-{0}, tokenizer: t, vocab_size: 1000, value_kind: logit, temperature: 1.0, capture: {0}.csv}}"
-    models = "".join(f"  {m}: {entry.format(m)}\n" for m in "ab")
-    (source / "submission.yaml").write_text(f"schema: 1\nname: bench\nmodels:\n{models}", encoding="utf-8")
-    counter = iter(range(1000))
-
-    def ours() -> Path:
-        runs_dir = str(folder / f"ingest-{next(counter)}")
-        return ingest.run(IngestStageConfig(submission=str(source), runs_dir=runs_dir))
-
-    def base() -> None:
-        for member in "ab":
-            pa.csv.read_csv(source / f"{member}.csv")
-
-    return f"ingest of 2 x {n:,} CSV rows, k = {k}", seconds(ours, repeats), seconds(base, repeats)
-
-
 def bytes_per_row(folder: Path) -> list[tuple[str, float]]:
     """Size of a real capture at k = 50 beside other formats."""
     corpus = CorpusConfig(max_tokens=20_000, max_document_tokens=256)
@@ -200,7 +174,6 @@ def coherence_and_pipeline(repeats: int, folder: Path) -> None:
         *(lambda n=n: bench_coherence(n, repeats, folder) for n in COHERENCE_SIZES),
         lambda: bench_bootstrap(repeats),
         lambda: bench_capture(repeats, folder),
-        lambda: bench_ingest(repeats, folder),
     ]
     for job in jobs:
         what, ours, base = job()
@@ -234,18 +207,20 @@ def main() -> None:
     """Run everything and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="runs of each job; the median counts")
-    parser.add_argument(
-        "--only", choices=["coherence", "discrimination"], help="one part; coherence: with the pipeline"
-    )
+    parts = ["coherence", "discrimination", "ingest"]
+    parser.add_argument("--only", choices=parts, help="one part; coherence: with the pipeline")
     parser.add_argument("--positions", type=int, nargs="*", default=SCORING_SIZES, help="sizes of captures scored")
     parser.add_argument("--losses", type=int, default=N_LOSSES, help="stored positions that contrasts are made of")
     chosen = parser.parse_args()
     print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     with tempfile.TemporaryDirectory() as name:
-        if chosen.only != "discrimination":
+        if chosen.only in (None, "coherence"):
             coherence_and_pipeline(chosen.repeats, Path(name))
-        if chosen.only != "coherence":
+        if chosen.only in (None, "discrimination"):
             discrimination_alone(chosen.repeats, Path(name), chosen.positions, chosen.losses)
+        if chosen.only in (None, "ingest"):
+            rows = ingest_bench.ingest_beside_arrow(INGEST_ROWS, chosen.repeats, Path(name))
+            print_pairs(f"2 CSVs of {INGEST_ROWS:,} rows, k = {ingest_bench.K}", rows)
 
 
 if __name__ == "__main__":

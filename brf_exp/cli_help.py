@@ -6,6 +6,7 @@ import brf_exp
 from brf_exp.config import STAGES
 from brf_exp.paths import conf_dir
 from brf_exp.settings import groups_of, settings_of, shown
+from brf_exp.submission.registry import check_lines
 
 _EXAMPLES = {
     "run": [
@@ -17,13 +18,19 @@ _EXAMPLES = {
         "brf-exp capture model=tiny_prose",
         "brf-exp capture model=hf model.id=PATH corpus=texts.jsonl capture.k=50",
     ],
-    "ingest": ["brf-exp ingest submission=PATH", "brf-exp coherence pair=NAME"],
+    "ingest": [
+        "brf-exp ingest submission=PATH",
+        "brf-exp ingest submission=PATH report=problems.json",
+        "brf-exp coherence pair=NAME",
+    ],
     "coherence": ["brf-exp coherence pair=tiny", "brf-exp coherence captures=[PATH,PATH] phase=tanh phase.scale=1.5"],
     "discriminate": ["brf-exp discriminate pair=tiny", "brf-exp discriminate captures=[PATH,PATH]"],
     "audit": ["brf-exp audit", "brf-exp audit n_distributions=10000"],
     "claims": ["brf-exp claims run=PATH"],
     "report": ["brf-exp report run=PATH"],
     "train": ["brf-exp train model=tiny_prose", "brf-exp train model=tiny_bytes train.tokens=100000 out=PATH"],
+    "extract-script": ["brf-exp extract-script", "brf-exp extract-script out=PATH"],
+    "submit-template": ["brf-exp submit-template", "brf-exp submit-template out=FOLDER"],
 }
 
 
@@ -34,7 +41,7 @@ def version() -> str:
 
 def stage_list() -> str:
     """Every stage with the first line of its docstring."""
-    lines = [f"  {name:<14}{_summary(name)}" for name in STAGES]
+    lines = [f"  {name:<17}{_summary(name)}" for name in STAGES]
     return "\n".join(
         [
             "Usage: brf-exp <stage> [key=value ...]",
@@ -64,6 +71,7 @@ def stage_help(stage: str) -> str:
             "",
             "Settings and defaults (a chosen option may set others; --cfg job shows the outcome):",
             *_setting_lines(stage),
+            *(_check_lines() if stage == "ingest" else []),
         ]
     )
 
@@ -95,6 +103,11 @@ def _setting_lines(stage: str) -> list[str]:
     settings = settings_of(STAGES[stage]).values()
     width = max(len(f"{s.key}={shown(s.default)}") for s in settings)
     return [f"  {f'{s.key}={shown(s.default)}':<{width}}  {s.comment}".rstrip() for s in settings]
+
+
+def _check_lines() -> list[str]:
+    """What a submission goes through."""
+    return ["", "Checks (an error rejects the submission, a warning does not):", *check_lines()]
 
 
 def _summary(stage: str) -> str:

@@ -195,6 +195,9 @@ class IngestStageConfig(StageConfig):
 
     submission: str | None = None  # folder, .zip or .tar.gz with a submission.yaml
     replace: bool = False  # replace an earlier submission of the same name
+    report: str | None = None  # file for the report on every problem as JSON; a readable one (.txt) beside it
+    k: int = 50  # values kept per row of a dump of whole rows of logits (.npz, .safetensors); 0: all
+    memory_mb: int = 1024  # bounds what is read at once; changes no result
 
 
 @dataclass
@@ -269,6 +272,22 @@ class TrainStageConfig(StageConfig):
     out: str | None = None  # folder of the trained model; default: a folder under runs_dir
 
 
+@dataclass
+class ExtractScriptStageConfig(StageConfig):
+    """Write the script that dumps a model's logits on a machine without this project."""
+
+    out: str = "extract_topk.py"  # the file to write
+    replace: bool = False  # replace a file of other content
+
+
+@dataclass
+class SubmitTemplateStageConfig(StageConfig):
+    """Write an example submission: real rows of two tiny models, with comments."""
+
+    out: str = "example-pair"  # the folder to write
+    replace: bool = False  # replace files of other content
+
+
 STAGES: dict[str, type[StageConfig]] = {
     "run": RunStageConfig,
     "capture": CaptureStageConfig,
@@ -279,4 +298,6 @@ STAGES: dict[str, type[StageConfig]] = {
     "claims": ClaimsStageConfig,
     "report": ReportStageConfig,
     "train": TrainStageConfig,
+    "extract-script": ExtractScriptStageConfig,
+    "submit-template": SubmitTemplateStageConfig,
 }

@@ -15,7 +15,7 @@ from brf_exp.settings import Setting, closest, groups_of, require_known, setting
 
 PATH_KEYS = frozenset(
     "claims.ledger corpus.path model.id out pair.a pair.b pair.proxy pair.submission phase.table proxy run runs_dir "
-    "submission".split()
+    "report submission".split()
 )
 CAPTURE_LISTS = frozenset(("captures", "recapture.captures"))
 LIST_KEYS = CAPTURE_LISTS | {"pair.others"}

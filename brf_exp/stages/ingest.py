@@ -1,83 +1,176 @@
 """Stage `ingest`: check a collaborator's submission and import it as one capture per model."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from brf_exp.config import CaptureConfig, IngestStageConfig
 from brf_exp.errors import ConfigError, InputError
 from brf_exp.paths import conf_dir
 from brf_exp.storage import captures, runs
+from brf_exp.submission.aligned import SPANS, align_rows, warn_of_share, write_aligned
 from brf_exp.submission.archive import opened
 from brf_exp.submission.description import FILE_NAME as DESCRIPTION
 from brf_exp.submission.description import Description, read_description
 from brf_exp.submission.fault import Place, listed, said
-from brf_exp.submission.importing import Table, check_alignment, open_table, write_capture
-from brf_exp.submission.record import PAIR, PAIR_SCHEMA, capture_manifest, pair_record
-from brf_exp.submission.tables import BLOCK_BYTES, open_unpacked
+from brf_exp.submission.importing import Imported, Table, open_table, read_table
+from brf_exp.submission.problems import Problems
+from brf_exp.submission.record import PAIR, PAIR_SCHEMA, Alignment, aligned_manifest, capture_manifest, pair_record
+from brf_exp.submission.registry import WARNING
+from brf_exp.submission.reject_report import rejection, short_lines, write_report
+from brf_exp.submission.same_rows import check_same_rows
+from brf_exp.submission.tables import BLOCK_BYTES, Reading, open_unpacked
 from brf_exp.submission.texts import FILE_NAME as TEXTS
 from brf_exp.submission.texts import check_texts, read_text_lengths
+
+LEAST_MEMORY_MB = 256
+TOKENS = "tokens.json"
+
+
+class _RejectedError(Exception):
+    """Ends an import whose problems have been collected."""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A submission whose description and headers have been read; `tables` are those that can be read further."""
+
+    folder: Path
+    description: Description
+    tables: list[Table]
+    reading: Reading
+    problems: Problems
 
 
 def run(config: IngestStageConfig) -> Path:
     """Import a submission; returns `<runs_dir>/submissions/<name>`.
 
-    The same content under the same name returns the folder that is there. Nothing is left behind on failure.
+    The same content under the same name returns the folder that is there. A submission with errors is looked at whole,
+    all of its problems are reported, and nothing is left behind.
 
     Raises
     ------
     ConfigError
-        Where no submission is given, or `runs_dir` cannot be written to.
+        Where no submission is given, `runs_dir` cannot be written to, or the disk is full.
     InputError
         Where the submission cannot be used, or the name is taken and `replace` is not set.
     """
+    _check_settings(config)
+    problems = Problems()
+    final = None
+    with _no_full_disk(), problems.catching(), opened(Path(config.submission or "").expanduser()) as folder:
+        final = _ingest(config, folder, problems)
+    if config.report is not None:
+        _write_report(Path(config.report).expanduser(), problems, config)
+    if problems.n_errors or final is None:
+        if problems.n_errors > 1:
+            print("\n".join(short_lines(problems)))
+        raise InputError(rejection(problems, report=config.report))
+    return final
+
+
+def _check_settings(config: IngestStageConfig) -> None:
     if not config.submission:
         raise ConfigError("`submission` must be a folder, .zip or .tar.gz, got nothing. Say `submission=PATH`.")
-    with opened(Path(config.submission).expanduser()) as folder:
-        reserved = frozenset(path.stem for path in (conf_dir() / "pair").glob("*.yaml"))
-        _refuse_links(folder)
-        description = read_description(folder, reserved=reserved)
-        tables = [open_table(folder, member) for member in description.members]
-        content = _content_sha256(description, tables, folder / TEXTS)
-        final = Path(config.runs_dir).resolve() / "submissions" / description.name
-        if _is_there(final, content, replace=config.replace):
-            return final
-        _require_writable(final, config.runs_dir)
-        _warn_of_ignored(tables)
-        with _nothing_left_behind(final), runs.locked(final), runs.building(final) as building:
-            _import(building, folder, description, tables, content)
+    if config.memory_mb < LEAST_MEMORY_MB:
+        raise ConfigError(f"`memory_mb` must be at least {LEAST_MEMORY_MB}, got {config.memory_mb!r}. Allow more.")
+    if config.k < 0 or config.k == 1:
+        raise ConfigError(f"`k` must be at least 2, or 0 for all, got {config.k!r}. A gap needs two values.")
+
+
+def _write_report(path: Path, problems: Problems, config: IngestStageConfig) -> None:
+    try:
+        write_report(path, problems, submission=str(config.submission))
+    except OSError as error:
+        reason = error.strerror or "it cannot be written"
+        raise ConfigError(f"`report` must be a file that can be written, got {config.report!r}: {reason}.") from error
+
+
+def _ingest(config: IngestStageConfig, folder: Path, problems: Problems) -> Path | None:
+    """Import the submission in a folder; None where there are errors."""
+    _refuse_links(folder)
+    reserved = frozenset(path.stem for path in (conf_dir() / "pair").glob("*.yaml"))
+    description = read_description(folder, problems, reserved=reserved)
+    reading = Reading(k=config.k)
+    found = [open_table(folder, member, problems, reading) for member in description.members]
+    submission = _Opened(folder, description, [table for table in found if table is not None], reading, problems)
+    if problems.n_errors:
+        _read(submission, None, config)
+        return None
+    content = _content_sha256(submission, config)
+    final = Path(config.runs_dir).resolve() / "submissions" / description.name
+    if _is_there(final, content, replace=config.replace):
         return final
+    _require_room(final, config.runs_dir, submission.tables)
+    with contextlib.suppress(_RejectedError):
+        with _nothing_left_behind(final), runs.locked(final), runs.building(final) as building:
+            lines = _import(building, submission, content, config)
+        print("\n".join(lines))
+        return final
+    return None
 
 
-def _require_writable(final: Path, runs_dir: str) -> None:
-    """The folders that are there already can be written to."""
+def _require_room(final: Path, runs_dir: str, tables: list[Table]) -> None:
+    """The folders that are there already can be written to, and the disk has room for as much as was submitted."""
     there = next(parent for parent in final.parents if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise ConfigError(f"`runs_dir` must be a folder that can be written to, got {runs_dir!r}. Choose another.")
+    # Parquet packs a CSV to about a third; what is packed already stays as large as it is.
+    sizes = [(path.suffix, path.stat().st_size) for table in tables for path, _ in table.source.files]
+    needed = sum(size // 4 if suffix in (".csv", ".tsv", ".jsonl", ".json") else size // 2 for suffix, size in sizes)
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        message = f"`runs_dir` must have about {needed} bytes free for this submission, got {free}."
+        raise ConfigError(f"{message} Free some, or choose another.")
+
+
+@contextlib.contextmanager
+def _no_full_disk() -> Iterator[None]:
+    """One line where the disk runs full after all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        where = f"`runs_dir` and {tempfile.gettempdir()}"
+        raise ConfigError(f"{where} must have room for this submission, got a full disk. Free some.") from error
 
 
 def _refuse_links(folder: Path) -> None:
     """The files with fixed names are the submission's own, not links to others."""
     for name in (DESCRIPTION, TEXTS):
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise said(name, "must be a file inside the submission. Put the file itself there.")
+        try:
+            inside = (folder / name).resolve().is_relative_to(folder.resolve())
+        except (OSError, RuntimeError):  # links in a circle
+            inside = False
+        if not inside:
+            sentence = "must be a file inside the submission. Put the file itself there."
+            raise said(name, sentence, check="description-path")
 
 
-def _content_sha256(description: Description, tables: list[Table], texts: Path) -> str:
+def _content_sha256(submission: _Opened, config: IngestStageConfig) -> str:
     """Hash of everything submitted: what is declared, and the unpacked bytes of the tables and texts."""
-    files = {table.member.key: [_unpacked_sha256(*file) for file in table.source.files] for table in tables}
+    files = {table.member.key: [_unpacked_sha256(*file) for file in table.source.files] for table in submission.tables}
+    texts = submission.folder / TEXTS
     hashed_texts = _unpacked_sha256(texts, Place(TEXTS)) if texts.is_file() else None
-    return runs.content_key(
-        {"schema": PAIR_SCHEMA, "declared": description.declared(), "files": files, "texts": hashed_texts}
-    )
+    content = {
+        "schema": PAIR_SCHEMA,
+        "declared": submission.description.declared(),
+        "files": files,
+        "texts": hashed_texts,
+    }
+    return runs.content_key(content | ({} if config.k == IngestStageConfig.k else {"k": config.k}))
 
 
 def _unpacked_sha256(path: Path, place: Place) -> str:
-    """SHA-256 of a file's bytes, gunzipped where it is a .gz."""
+    """SHA-256 of a file's bytes, unpacked where it is packed as a whole."""
     digest = hashlib.sha256()
     with open_unpacked(path, place) as stream:
         while chunk := stream.read(BLOCK_BYTES):
@@ -95,18 +188,13 @@ def _is_there(final: Path, content: str, *, replace: bool) -> bool:
     except (ValueError, AttributeError):
         same = False
     if not same and not replace:
-        raise InputError(
-            f"`name` must be one that no other submission has in {final.parent}, got {final.name!r}. "
-            "Say `replace=true` to replace the earlier one."
+        raise said(
+            "name",
+            f"must be one that no other submission has in {final.parent}, got {final.name!r}. "
+            "Say `replace=true` to replace the earlier one.",
+            check="description-value",
         )
     return same
-
-
-def _warn_of_ignored(tables: list[Table]) -> None:
-    """One line on stderr that names the columns nobody reads."""
-    ignored = [f"{listed(table.layout.ignored)} in {table.source.place}" for table in tables if table.layout.ignored]
-    if ignored:
-        print(f"brf-exp: ignored columns that are not read: {'; '.join(ignored)}.", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -125,18 +213,81 @@ def _nothing_left_behind(final: Path) -> Iterator[None]:
         raise
 
 
-def _import(building: Path, folder: Path, description: Description, tables: list[Table], content: str) -> None:
-    """Fill the folder of a submission."""
-    rows_per_part = CaptureConfig().rows_per_part
-    imported = [write_capture(building / t.member.key, t, rows_per_part=rows_per_part) for t in tables]
-    check_alignment(imported)
+def _read(submission: _Opened, building: Path | None, config: IngestStageConfig) -> list[Imported]:
+    """Check every table and what holds between them, and write them where there is a folder to write to."""
+    problems, folder = submission.problems, submission.folder
+    imported = [
+        read_table(
+            table,
+            problems,
+            target=building and building / table.member.key,
+            memory_mb=config.memory_mb,
+            rows_per_part=CaptureConfig().rows_per_part,
+        )
+        for table in submission.tables
+    ]
+    for table in submission.tables:
+        if table.layout.ignored:
+            sentence = f"must have columns of the format, got others: {listed(table.layout.ignored)}. They are ignored."
+            problems.add(said(table.source.place, sentence, check="columns-ignored"))
+    check_same_rows(imported, problems)
     if (folder / TEXTS).is_file():
-        lengths = read_text_lengths(folder / TEXTS)
+        lengths = read_text_lengths(folder / TEXTS, problems)
         for one in imported:
-            check_texts(lengths, one)
-        shutil.copyfile(folder / TEXTS, building / TEXTS)
+            if one.is_whole:
+                check_texts(lengths, one, problems)
+    return imported
+
+
+def _import(building: Path, submission: _Opened, content: str, config: IngestStageConfig) -> list[str]:
+    """Fill the folder of a submission; returns what to tell about it, in lines."""
+    problems, description = submission.problems, submission.description
+    imported = _read(submission, building, config)
+    alignment = None
+    if not problems.n_errors and not description.shared_ids:
+        alignment = _align(building, description, imported, problems)
+    if problems.n_errors:
+        raise _RejectedError
     for one in imported:
+        assert one.folder is not None
         runs.write_json(one.folder / captures.MANIFEST, capture_manifest(description, one))
-    runs.write_json(building / PAIR, pair_record(description, imported, content))
+    if (submission.folder / TEXTS).is_file():
+        shutil.copyfile(submission.folder / TEXTS, building / TEXTS)
+    if submission.reading.tokens.texts:
+        texts = [text.decode("utf-8", "backslashreplace") for text in submission.reading.tokens.texts]
+        runs.write_json(building / TOKENS, texts)
+    record = pair_record(description, imported, content, alignment=alignment, problems=problems)
+    runs.write_json(building / PAIR, record)
     determines = {"declared": description.declared(), "content_sha256": content}
     runs.write_json(building / runs.MANIFEST, runs.manifest(stage="ingest", key=content, determines=determines))
+    _show_warnings(problems)
+    return _summary(description, imported, record["stages"]["says"])
+
+
+def _align(building: Path, description: Description, imported: list[Imported], problems: Problems) -> Alignment | None:
+    """Captures of the rows that models with different tokenizers share by characters, where spans tell."""
+    if not all(set(SPANS) <= set(one.table.columns) for one in imported):
+        return None
+    rows = align_rows(imported, problems)
+    warn_of_share(imported, rows, problems)
+    if problems.n_errors or not rows.n_rows:
+        return None
+    made = write_aligned(building, imported, rows, rows_per_part=CaptureConfig().rows_per_part)
+    for one, aligned in zip(imported, made, strict=True):
+        folder = building / f"aligned-{aligned.key}"
+        runs.write_json(folder / captures.MANIFEST, aligned_manifest(description, one, aligned))
+    return Alignment(rows, made)
+
+
+def _show_warnings(problems: Problems) -> None:
+    for problem in problems.listed:
+        if problem.severity == WARNING:
+            print(f"brf-exp: warning: {problem.line}", file=sys.stderr)
+
+
+def _summary(description: Description, imported: list[Imported], says: dict[str, str]) -> list[str]:
+    """What was imported and what each test can do with it, in lines."""
+    counts = ", ".join(
+        f"{one.table.member.key} {one.places.n_rows} rows in {len(one.documents)} documents" for one in imported
+    )
+    return [f"{description.name}: {counts}.", *(f"  {stage}: {line}" for stage, line in says.items())]

@@ -5,9 +5,8 @@ import pyarrow as pa
 
 from brf_exp.storage import schema
 from brf_exp.submission.description import Member
-from brf_exp.submission.fault import fault
 from brf_exp.submission.layout import Layout
-from brf_exp.submission.rows import Rows, first
+from brf_exp.submission.rows import Rows
 
 ABSOLUTE_TOLERANCE = 1e-4
 RELATIVE_TOLERANCE = 1e-6
@@ -28,13 +27,13 @@ def same_units_tolerance(values: np.ndarray) -> np.ndarray:
 def capture_columns(layout: Layout, member: Member) -> list[str]:
     """Names of the capture's columns, in the format's order.
 
-    Log-probabilities at temperature 1 have a logsumexp of 0. Logits at another temperature whose logsumexp at
-    temperature 1 is not known serve coherence only: the realised token's logit is left out.
+    Log-probabilities at temperature 1 have a logsumexp of 0. At another temperature and without the logsumexp at
+    temperature 1, the realised token's logit is left out: such a capture serves coherence only.
     """
     names = {"doc_id", *layout.fixed, *schema.logit_columns(layout.k)}
     if layout.log_probabilities and member.temperature == 1.0:
         names.add("logsumexp")
-    if layout.target and (member.temperature == 1.0 or "logsumexp" in names):
+    if layout.target and ("logsumexp" in names or member.temperature == 1.0):
         names.add("target_logit")
     if layout.ids:
         names.update(schema.id_columns(layout.k))
@@ -42,35 +41,17 @@ def capture_columns(layout: Layout, member: Member) -> list[str]:
 
 
 def to_capture(rows: Rows, doc_id: pa.Array, *, columns: list[str], layout: Layout, member: Member) -> pa.RecordBatch:
-    """The rows with the named capture columns; logits rounded to float32.
-
-    Raises
-    ------
-    InputError
-        Where a value is too large for float32.
-    """
+    """The rows with the named capture columns; logits rounded to float32, which they must fit."""
     arrays = {"doc_id": doc_id, **rows.fixed}
-    logits = _single(rows, capture_units(rows.values, member), layout.values)
+    logits = capture_units(rows.values, member).astype(np.float32)
     arrays |= dict(zip(schema.logit_columns(layout.k), logits.T, strict=True))
     if rows.ids is not None:
         arrays |= dict(zip(schema.id_columns(layout.k), rows.ids.T, strict=True))
-    if rows.target is not None and layout.target:
-        target = capture_units(rows.target, member)[:, np.newaxis]
-        arrays["target_logit"] = _single(rows, target, (layout.target,))[:, 0]
+    if rows.target is not None:
+        arrays["target_logit"] = capture_units(rows.target, member).astype(np.float32)
     if layout.log_probabilities:
         arrays["logsumexp"] = np.zeros(len(logits))
     return _record_batch(arrays, schema.arrow_schema(columns))
-
-
-def _single(rows: Rows, values: np.ndarray, columns: tuple[str, ...]) -> np.ndarray:
-    """Float32 values, shape (n, m); one that overflows is an error."""
-    with np.errstate(over="ignore"):
-        rounded = values.astype(np.float32)
-    bad = first((~np.isfinite(rounded)).any(axis=1))
-    if bad is not None:
-        column = int(np.argmax(~np.isfinite(rounded[bad])))
-        raise fault(rows.at(bad, columns[column]), "finite in float32", float(values[bad, column]), "Dump raw logits.")
-    return rounded
 
 
 def _record_batch(arrays: dict[str, pa.Array | np.ndarray], target: pa.Schema) -> pa.RecordBatch:

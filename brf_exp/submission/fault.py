@@ -1,10 +1,14 @@
 """One line for everything that can be wrong with a submission: what, where, what was found, what to do."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from brf_exp.errors import InputError
+from brf_exp.submission.registry import CHECKS
 
-LONGEST_VALUE = 80
+LONGEST_VALUE: Final = 80
+LONGEST_LISTED: Final = 60
+UNREADABLE: Final = "table-file"
 
 
 @dataclass(frozen=True)
@@ -26,26 +30,72 @@ class Place:
         return f"{self.file}{row}{column}"
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: the check that found it, where, what was there, and what to do.
+
+    `line` is the whole of it as one printable line.
+    """
+
+    check: str
+    place: Place
+    value: str | None
+    remedy: str
+    line: str
+
+    @property
+    def severity(self) -> str:
+        """`error` or `warning`."""
+        return CHECKS[self.check].severity
+
+
+class SubmissionError(InputError):
+    """A problem of a submission, raised where nothing further can be read."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.line)
+        self.problem = problem
+
+
 def shown(value: object) -> str:
     """A value as a message shows it: its repr on one line, cut where long; None is `nothing`."""
     if value is None:
         return "nothing"
-    text = repr(value)
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+    if isinstance(value, str):
+        value = value[: LONGEST_VALUE + 1]  # a repr of megabytes would only be cut
+    return cut(repr(value), LONGEST_VALUE)
+
+
+def cut(text: str, longest: int) -> str:
+    """The text, shortened to at most `longest` characters."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def listed(names: list[str] | tuple[str, ...]) -> str:
-    """Names behind commas, the first twelve of many."""
-    names = [name or "(unnamed)" for name in names]
-    return ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:12])} and {len(names) - 12} more"
+    """Names behind commas, the first twelve of many, long ones shortened."""
+    shortened = [cut(name, LONGEST_LISTED) or "(unnamed)" for name in names[:12]]
+    return ", ".join(shortened) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
-def fault(where: Place | str, requirement: str, got: object, remedy: str) -> InputError:
+def printable(text: str) -> str:
+    """The text with a question mark for every character that could move, hide or break a line."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
+
+
+def fault(
+    where: Place | str, requirement: str, got: object, remedy: str, *, check: str = UNREADABLE
+) -> SubmissionError:
     """The error for a value that must be something else; strings are quoted by `shown`."""
-    return said(where, f"must be {requirement}, got {shown(got)}. {remedy}")
+    value = shown(got)
+    return _error(check, where, f"must be {requirement}, got {value}. {remedy}", value, remedy)
 
 
-def said(where: Place | str, sentence: str) -> InputError:
-    """The error for a place with a sentence of its own; anything unprintable becomes a question mark."""
-    text = f"`{where}` {sentence}"
-    return InputError("".join(character if character.isprintable() else "?" for character in text))
+def said(where: Place | str, sentence: str, *, check: str = UNREADABLE) -> SubmissionError:
+    """The error for a place with a sentence of its own, whose last part says what to do."""
+    return _error(check, where, sentence, None, sentence.rpartition(". ")[2])
+
+
+def _error(check: str, where: Place | str, sentence: str, value: str | None, remedy: str) -> SubmissionError:
+    place = where if isinstance(where, Place) else Place(where)
+    line = printable(f"`{cut(str(place), 200)}` {sentence}")
+    return SubmissionError(Problem(check, place, value and printable(value), printable(remedy), line))

@@ -1,37 +1,37 @@
-"""Tables of a submission as batches of Arrow columns: CSV, CSV.gz, Parquet, or a folder of Parquet parts."""
+"""One model's table, in whatever form it came: which reader it needs, its columns, and its rows in batches."""
 
-import csv
-import gzip
-import io
-import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import BinaryIO, Final
 
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
+from brf_exp.submission.batches import Batch as Batch
+from brf_exp.submission.batches import File, Reader
+from brf_exp.submission.csv_tables import open_csv
+from brf_exp.submission.fault import Place, said
+from brf_exp.submission.file_types import EXPECTED, family_of
+from brf_exp.submission.line_tables import open_lines
+from brf_exp.submission.parquet_tables import open_parquet
+from brf_exp.submission.tensor_dumps import open_tensors
+from brf_exp.submission.token_ids import TokenIds
+from brf_exp.submission.unpacked import BLOCK_BYTES as BLOCK_BYTES
+from brf_exp.submission.unpacked import open_unpacked as _open_unpacked
 
-from brf_exp.errors import InputError
-from brf_exp.submission.fault import Place, fault, listed, said
-
-BLOCK_BYTES: Final = 8 * 1024 * 1024
-BATCH_ROWS: Final = 32768
-BATCH_CELLS: Final = 4 * 1024 * 1024
-LARGEST_BYTES: Final = 8 * 1024**3
-PARTS: Final = "part-*.parquet"
+PARTS: Final = "part-*"
+MOST_PARTS: Final = 1000
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Some rows of one file; `first_row` is the 1-based data row of the first of them."""
+class Reading:
+    """How the tables of one submission are read; one of these for all its models.
 
-    place: Place
-    first_row: int
-    table: pa.RecordBatch
+    `k` is how many values are kept of every row of a dump of whole rows of logits (0: all), `tokens` the ids of tokens
+    that logs name by text alone.
+    """
+
+    k: int = 50
+    tokens: TokenIds = field(default_factory=TokenIds)
 
 
 @dataclass(frozen=True)
@@ -40,164 +40,80 @@ class Source:
 
     place: Place
     names: tuple[str, ...]
-    files: tuple[tuple[Path, Place], ...]
+    files: tuple[File, ...]
+    reader: Reader
 
-    def batches(self, names: list[str]) -> Iterator[Batch]:
-        """The named columns of every row, a batch at a time; columns of a CSV come as strings."""
-        for path, place in self.files:
-            yield from _batches(path, place, names)
+    def batches(self, names: Sequence[str]) -> Iterator[Batch]:
+        """The named columns of every row, a batch at a time.
+
+        Columns of a CSV come as numbers where they parse, else as strings, which say better what is wrong.
+        """
+        return self.reader.batches(names)
 
 
-def open_source(folder: Path, capture: str) -> Source:
-    """The table at `capture` inside a submission's folder; InputError where its header cannot be used."""
+def open_source(
+    folder: Path, capture: str, *, vocabulary_size: int | None = None, reading: Reading | None = None
+) -> Source:
+    """Open the table at `capture` inside a submission's folder.
+
+    Parameters
+    ----------
+    folder
+        The submission.
+    capture
+        A file, or a folder of files `part-*` of one kind.
+    vocabulary_size
+        Outcomes of the model; a dump of whole rows of logits is cut to them, as outputs may be padded.
+    reading
+        Shared by all models of a submission.
+
+    Raises
+    ------
+    InputError
+        Where the table cannot be opened or its columns are not each there once.
+    """
     path, place = folder / capture, Place(capture)
     files = _parts(folder, path, capture) if path.is_dir() else ((path, place),)
-    names = _names(*files[0])
-    for part, part_place in files[1:]:
-        if _names(part, part_place) != names:
-            raise said(part_place, f"must have the columns of {files[0][1]}. Write all parts with the same columns.")
-    return Source(place, names, files)
-
-
-def _parts(folder: Path, path: Path, capture: str) -> tuple[tuple[Path, Place], ...]:
-    """The part files of a folder by name, none of them outside the submission."""
-    parts = sorted(path.glob(PARTS))
-    if not parts:
-        raise said(capture, f"must hold files named {PARTS}, got none. Name the parts so.")
-    for part in parts:
-        if not part.is_file() or not part.resolve().is_relative_to(folder.resolve()):
-            raise said(f"{capture}/{part.name}", "must be a file inside the submission. Put the file itself there.")
-    return tuple((part, Place(f"{capture.rstrip('/')}/{part.name}")) for part in parts)
-
-
-def _names(path: Path, place: Place) -> tuple[str, ...]:
-    """The column names of one file, each of them once."""
-    names = _opened_parquet(path, place).schema_arrow.names if path.suffix == ".parquet" else _header(path, place)
-    twice = sorted(name for name, count in Counter(names).items() if count > 1 and name)
+    reader = _opened(files, vocabulary_size, reading or Reading())
+    twice = sorted(name for name, count in Counter(reader.names).items() if count > 1 and name)
     if twice:
-        raise said(place.at(column=twice[0]), f"must be there once, got {Counter(names)[twice[0]]} times. Remove one.")
-    return tuple(names)
-
-
-def _batches(path: Path, place: Place, names: list[str]) -> Iterator[Batch]:
-    """The named columns of one file, in batches; an error where it has no rows."""
-    read: Callable[..., Iterator[pa.RecordBatch]] = _read_parquet if path.suffix == ".parquet" else _read_csv
-    row = 1
-    for table in read(path, place, names):
-        if table.num_rows:
-            yield Batch(place, row, table)
-            row += table.num_rows
-    if row == 1:
-        raise said(place, "must have at least one row below its header, got none. Dump it again.")
-
-
-# Parquet
-
-
-def _opened_parquet(path: Path, place: Place) -> pq.ParquetFile:
-    """The file opened, its declared size within the cap."""
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise said(place, "must be a Parquet file. Write it again.") from error
-    size = sum(file.metadata.row_group(index).total_byte_size for index in range(file.metadata.num_row_groups))
-    if size > LARGEST_BYTES:
-        raise fault(place, f"at most {LARGEST_BYTES} bytes unpacked", size, "Split the submission.")
-    return file
-
-
-def _read_parquet(path: Path, place: Place, names: list[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of a Parquet file."""
-    n_rows = max(1, min(BATCH_ROWS, BATCH_CELLS // len(names)))
-    try:
-        yield from _opened_parquet(path, place).iter_batches(batch_size=n_rows, columns=names, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise said(place, "must be a whole Parquet file. Write it again.") from error
-
-
-# CSV
-
-
-class _CappedReader(io.RawIOBase):
-    """A byte stream that ends with an InputError once more than `limit` bytes have been unpacked."""
-
-    def __init__(self, stream: BinaryIO, place: Place, limit: int) -> None:
-        super().__init__()
-        self._stream, self._place, self._left = stream, place, limit
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            chunk = self._stream.read(len(buffer))
-        except (OSError, EOFError, zlib.error) as error:
-            raise said(self._place, "must be a whole, readable file, got a damaged one. Write it again.") from error
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise said(self._place, f"must be at most {LARGEST_BYTES} bytes unpacked. Split the submission.")
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
+        count = Counter(reader.names)[twice[0]]
+        raise said(files[0][1].at(column=twice[0]), f"must be there once, got {count} times. Remove one.")
+    return Source(place, reader.names, files, reader)
 
 
 def open_unpacked(path: Path, place: Place) -> BinaryIO:
-    """A file's bytes, gunzipped where its name ends in .gz, under the size cap."""
-    try:
-        stream = cast(BinaryIO, gzip.GzipFile(path)) if path.suffix == ".gz" else path.open("rb")
-    except OSError as error:
-        raise said(place, f"must be readable, got: {error.strerror}. Set its permissions.") from error
-    return io.BufferedReader(_CappedReader(stream, place, LARGEST_BYTES), buffer_size=1024 * 1024)
+    """A file's bytes, unpacked where its name ends in .gz or .zst, under the size cap."""
+    return _open_unpacked((path, place))
 
 
-def _header(path: Path, place: Place) -> list[str]:
-    """The column names of a CSV, blanks around them removed."""
-    try:
-        with open_unpacked(path, place) as stream:
-            line = stream.readline(BLOCK_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise said(place, "must be UTF-8 text, got other bytes in its header. Save it as UTF-8.") from error
-    if not line.strip():
-        raise said(place, "must start with a header of column names, got an empty line or file. Dump it again.")
-    return [name.strip() for name in next(csv.reader([line]))]
+def _opened(files: Sequence[File], vocabulary_size: int | None, reading: Reading) -> Reader:
+    """The reader of the files' kind."""
+    families: dict[str, Callable[[], Reader]] = {
+        "csv": lambda: open_csv(files),
+        "jsonl": lambda: open_lines(files, reading.tokens),
+        "parquet": lambda: open_parquet(files),
+        "tensors": lambda: open_tensors(files, k=reading.k, vocabulary_size=vocabulary_size),
+    }
+    family = family_of(files[0][0].name)
+    if family is None:
+        raise said(files[0][1], f"must be {EXPECTED}. Convert it.")
+    return families[family]()
 
 
-def _read_csv(path: Path, place: Place, names: list[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of a CSV, every column as strings: casting later can say which row is wrong."""
-    header = _header(path, place)
-    options = pa_csv.ConvertOptions(
-        include_columns=names, column_types={name: pa.string() for name in names}, strings_can_be_null=False
-    )
-    try:
-        with open_unpacked(path, place) as stream:
-            yield from pa_csv.open_csv(
-                stream,
-                read_options=pa_csv.ReadOptions(
-                    use_threads=False, block_size=BLOCK_BYTES, column_names=header, skip_rows=1
-                ),
-                parse_options=pa_csv.ParseOptions(invalid_row_handler=lambda row: _ragged(row)),
-                convert_options=options,
-            )
-    except pa.ArrowInvalid as error:
-        if "Empty CSV" not in str(error):
-            raise _csv_fault(place, str(error), len(header)) from error
-
-
-def _ragged(_row: Any) -> str:
-    """Stop at a row of the wrong width."""
-    return "error"
-
-
-def _csv_fault(place: Place, message: str, width: int) -> InputError:
-    """One line for what Arrow's reader says."""
-    found = re.search(r"Row #(\d+)", message)
-    where = place.at(row=int(found[1]) - 1) if found else place
-    if "UTF8" in message or "UTF-8" in message:
-        return said(where, "must be UTF-8 text, got other bytes. Save it as UTF-8.")
-    ragged = re.search(r"Expected (\d+) columns, got (\d+)", message)
-    if ragged:
-        return fault(where, f"{ragged[1]} values wide as the header is", int(ragged[2]), "Separate values by commas.")
-    return said(place, f"must be a CSV of {width} columns ({listed([message.splitlines()[0]])}). Dump it again.")
+def _parts(folder: Path, path: Path, capture: str) -> tuple[File, ...]:
+    """The part files of a folder by name, all of one kind, none of them outside the submission."""
+    parts = sorted(part for part in path.glob(PARTS) if family_of(part.name) is not None)
+    if not 0 < len(parts) <= MOST_PARTS:
+        got = len(parts) or "none"
+        raise said(
+            capture,
+            f"must hold files named {PARTS}.parquet, or .csv, .jsonl, .npz, ..., at most {MOST_PARTS}, got {got}. "
+            "Name the parts so.",
+        )
+    for part in parts:
+        if not part.is_file() or not part.resolve().is_relative_to(folder.resolve()):
+            raise said(f"{capture}/{part.name}", "must be a file inside the submission. Put the file itself there.")
+        if family_of(part.name) != family_of(parts[0].name):
+            raise said(f"{capture}/{part.name}", f"must be of the kind of {parts[0].name}. Write all parts alike.")
+    return tuple((part, Place(f"{capture.rstrip('/')}/{part.name}")) for part in parts)

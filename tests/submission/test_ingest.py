@@ -61,7 +61,13 @@ def test_pair_and_capture_manifests(submission: Submission, tmp_path: Path) -> N
     folder = ingest(submission.write(), tmp_path / "runs")
     pair = read_json(folder / "pair.json")
     assert pair["name"] == "my-pair" and pair["schema"] == 1 and pair["shared_ids"] is True
-    assert pair["stages"] == {"coherence": True, "discriminate": True, "reason": None}
+    assert pair["stages"] == {
+        "coherence": True,
+        "discriminate": True,
+        "reason": None,
+        "says": {"coherence": "yes", "discriminate": "yes"},
+    }
+    assert (pair["aligned"], pair["warnings"]) == (None, [])
     assert pair["models"]["b"] == {
         "name": "org/model-b",
         "revision": "abc123",
@@ -148,7 +154,7 @@ def test_log_probabilities_give_the_same_gaps(
 def test_value_kind_may_be_told_by_the_columns(submission: Submission, tmp_path: Path) -> None:
     for key, table in submission.tables.items():
         del submission.description["models"][key]["value_kind"]
-        submission.tables[key] = submission.rows.assign(logprob_1=-0.5, logprob_2=-table.index - 2.0)
+        submission.tables[key] = submission.rows.assign(logprob_1=-0.5, logprob_2=-table.index / 10 - 2.0)
     pair = read_json(ingest(submission.write(), tmp_path / "runs") / "pair.json")
     assert [model["value_kind"] for model in pair["models"].values()] == ["logprob", "logprob"]
     assert pair["stages"]["reason"] == (
@@ -182,6 +188,10 @@ def test_temperature_without_the_logsumexp_allows_coherence_only(submission: Sub
         "coherence": True,
         "discriminate": False,
         "reason": "b.csv has values at temperature 2 and no logsumexp at temperature 1",
+        "says": {
+            "coherence": "yes",
+            "discriminate": "no: b.csv has values at temperature 2 and no logsumexp at temperature 1",
+        },
     }
     assert not {"logsumexp", "target_logit"} & set(captures(folder)["b"].columns)
 
@@ -261,8 +271,11 @@ def test_unknown_columns_give_one_warning(
     submission.tables["b"].insert(3, "note", "x")
     capsys.readouterr()
     folder = ingest(submission.write(), tmp_path / "other-runs")
-    expected_line = "brf-exp: ignored columns that are not read: (unnamed) in a.csv; note in b.csv.\n"
-    assert capsys.readouterr() == ("", expected_line)
+    what = "must have columns of the format, got others"
+    assert capsys.readouterr().err.splitlines() == [
+        f"brf-exp: warning: `a.csv` {what}: (unnamed). They are ignored.",
+        f"brf-exp: warning: `b.csv` {what}: note. They are ignored.",
+    ]
     assert part_hashes(folder) == expected
 
 
@@ -280,7 +293,7 @@ def test_other_content_needs_replace(submission: Submission, tmp_path: Path) -> 
     folder = ingest(submission.write(), tmp_path / "runs")
     before = files_of(folder)
     for table in submission.tables.values():
-        table.loc[0, "logsumexp"] += 1
+        table.loc[0, "logsumexp"] += 0.001
     submission.write()
     with pytest.raises(InputError, match=r"`name` must be one that no other submission has .*`replace=true`"):
         ingest(submission.folder, tmp_path / "runs")

@@ -199,7 +199,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "target above the last": (logit_above, "`a.csv row 2 column target_logit` must be at most logit_4 ("),
     "positive log-probability": (
         log_probabilities(5.0),
-        "`a.csv row 1 column logit_1` must be at most 0, a log-probability, got ",
+        "`a.csv` must be log-probabilities as declared, got what looks like logits: 7 of 7 rows have values above 0, ",
     ),
     "probabilities above 1": (top_two, "`a.csv row 1` must be probabilities that sum to at most 1, got 1.8"),
     "more values than tokens": (
@@ -218,7 +218,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
     ),
     "doc_id in one only": (
         lambda s: s.tables.update(b=s.tables["b"].drop(columns="doc_id")),
-        "`b.csv` must have the column doc_id as a.csv has it. Add it.",
+        "`b.csv` must have the column doc_id as a.csv has it.",
     ),
     # submission.yaml
     "schema": (declare("schema", 2), "`schema` must be 1, got '2'."),
@@ -262,9 +262,12 @@ CASES: dict[str, tuple[Spoil, str]] = {
     ),
     "log base": (log_probabilities(-1.0, 7), "`models.a.log_base` must be one of 10, 2, e, got '7'."),
     "log base of logits": (entry("log_base", 2), "`models.b.log_base` must be e where value_kind is logit, got '2'."),
-    "temperature 0": (entry("temperature", 0), "`models.b.temperature` must be a positive number, got '0'."),
-    "temperature nan": (entry("temperature", float("nan")), "`models.b.temperature` must be a positive number, got "),
-    "temperature huge": (entry("temperature", "1e999"), "`models.b.temperature` must be a positive number, got "),
+    "temperature 0": (entry("temperature", 0), "`models.b.temperature` must be a number from 0.01 to 100, got '0'."),
+    "temperature nan": (
+        entry("temperature", float("nan")),
+        "`models.b.temperature` must be a number from 0.01 to 100, ",
+    ),
+    "temperature huge": (entry("temperature", "1e999"), "`models.b.temperature` must be a number from 0.01 to 100, "),
     "vocabulary size": (entry("vocab_size", 1), "`models.b.vocab_size` must be a whole number from 2 to 2147483647"),
     "vocabulary size in words": (entry("vocab_size", "many"), "`models.b.vocab_size` must be a whole number from 2 to"),
     "model without a name": (entry("name", ""), "`models.b.name` must be a text of 1 to 200 printable characters, "),
@@ -289,7 +292,7 @@ def path_cases() -> dict[str, tuple[str, str]]:
         "hidden parent": ("x/../../a.csv", inside),
         "drive": ("C:\\a.csv", inside),
         "missing": ("c.csv", "must be a file or folder of the submission"),
-        "pickle": ("a.pkl", "must be a .csv, .csv.gz or .parquet file"),
+        "pickle": ("a.pkl", "must be a .csv, .tsv, .jsonl (also .gz, .zst), .parquet, .npz or .safetensors file"),
         "link out": ("link.csv", inside),
         "no parts": ("empty", "must hold files named part-*.parquet"),
     }
@@ -350,10 +353,10 @@ RAW_CASES = {
     "long row": (b"position,logit_1,logit_2\n0,2,1\n1,2,1,0\n", "`b.csv row 2` must be 3 values wide as the header"),
     "latin-1": (b"doc_id,position,logit_1,logit_2\nd,0,2,1\n\xe9,1,2,1\n", "`b.csv row 2` must be UTF-8 text"),
     "latin-1 header": (b"position,logit_1,logit_2,\xe9\n0,2,1,0\n", "`b.csv` must be UTF-8 text, got other bytes in"),
-    "semicolons": (b"position;logit_1;logit_2\n0;2;1\n", "`b.csv` must have the column position, got position;logit_1"),
+    "semicolons": (b"position;logit_1;logit_2\n0;2;1\n", "`b.csv` must have the column doc_id as a.csv has it."),
     "UTF-16": ("position,logit_1,logit_2\n0,2,1\n".encode("utf-16"), "`b.csv` must be UTF-8 text"),
     "open quote": (b'doc_id,position,logit_1,logit_2\n"d,0,2,1\n', "`b.csv row 1` must be 4 values wide"),
-    "zero bytes": (b"\0" * 100, "`b.csv` must have the column position, got ????"),
+    "zero bytes": (b"\0" * 100, "`b.csv` must be UTF-8 text, got UTF-16 or binary data"),
 }
 
 
@@ -377,7 +380,7 @@ def test_damaged_gzip(submission: Submission, tmp_path: Path) -> None:
 
 
 def test_gzip_bomb(submission: Submission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("brf_exp.submission.tables.LARGEST_BYTES", 10_000)
+    monkeypatch.setattr("brf_exp.submission.unpacked.LARGEST_BYTES", 10_000)
     submission.set_capture(".csv.gz")
     folder = submission.write()
     (folder / "b.csv.gz").write_bytes(gzip.compress(b"position,logit_1,logit_2\n" + b"0,1,0\n" * 5000))

@@ -1,0 +1,155 @@
+"""CSV in blocks of whole lines: typed columns where every cell parses, strings where one does not, to name it later."""
+
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+from brf_exp.errors import InputError
+from brf_exp.submission.batches import Batch, File, no_rows
+from brf_exp.submission.csv_dialect import DECIMAL, LONGEST_LINE_BYTES, WHOLE, Dialect, dialect_of
+from brf_exp.submission.fault import Place, fault, said
+from brf_exp.submission.unpacked import open_unpacked
+
+BLOCK_BYTES: Final = 16 * 1024 * 1024
+PARSED_AT_ONCE_BYTES: Final = 1024 * 1024
+COMMA_NUMBER: Final = r"^\s*([+-]?[0-9]*),([0-9]+([eE][+-]?[0-9]+)?)\s*$"
+
+
+@dataclass(frozen=True)
+class CsvReader:
+    """CSV files of the same columns."""
+
+    files: tuple[tuple[File, Dialect], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The header's column names."""
+        return self.files[0][1].names
+
+    def batches(self, names: Sequence[str]) -> Iterator[Batch]:
+        """The named columns: numbers as int32 or float64, all columns of a block with a faulty cell as strings."""
+        for file, dialect in self.files:
+            yield from _file_batches(file, dialect, names)
+
+
+def open_csv(files: Sequence[File]) -> CsvReader:
+    """Open CSV files; InputError where a header cannot be used or differs from the first file's."""
+    opened = tuple((file, dialect_of(file)) for file in files)
+    for (_, place), dialect in opened[1:]:
+        if dialect.names != opened[0][1].names:
+            raise said(place, f"must have the columns of {files[0][1]}. Write all parts with the same columns.")
+    return CsvReader(opened)
+
+
+def _file_batches(file: File, dialect: Dialect, names: Sequence[str]) -> Iterator[Batch]:
+    """The batches of one file; the next block is parsed while one is looked at."""
+    _, place = file
+    with open_unpacked(file) as stream, ThreadPoolExecutor(1) as pool:
+        stream.read(dialect.header_bytes)
+        blocks = _Blocks(stream, place, dialect, list(names))
+        waiting = pool.submit(blocks.next)
+        while (batches := waiting.result()) is not None:
+            waiting = pool.submit(blocks.next)
+            yield from batches
+    if blocks.row == 1:
+        raise no_rows(place)
+
+
+@dataclass
+class _Blocks:
+    """A CSV below its header, parsed block by block; `row` is the next block's first."""
+
+    stream: BinaryIO
+    place: Place
+    dialect: Dialect
+    names: list[str]
+    row: int = 1
+
+    def next(self) -> list[Batch] | None:
+        """The next block's rows; None at the end."""
+        block = self._lines()
+        if not block:
+            return None
+        batches = []
+        for table in self._parsed(block).combine_chunks().to_batches():
+            batches.append(Batch(self.place, self.row, table))
+            self.row += table.num_rows
+        return batches
+
+    def _lines(self) -> bytes:
+        """About `BLOCK_BYTES` of whole lines."""
+        block = self.stream.read(BLOCK_BYTES)
+        if block and not block.endswith(b"\n"):
+            block += self.stream.readline(LONGEST_LINE_BYTES)
+            if not block.endswith(b"\n") and self.stream.peek(1):  # type: ignore[attr-defined]
+                raise said(self.place, f"must have lines of at most {LONGEST_LINE_BYTES} bytes. Dump fewer values.")
+        return block
+
+    def _parsed(self, block: bytes) -> pa.Table:
+        """The block with numbers as narrow as they parse; as strings where a cell is no number."""
+        for whole in (pa.int32(), pa.float64()):
+            types = {name: kind for name in self.names if (kind := _kind(name, whole)) is not None}
+            try:
+                return self._read(block, types)
+            except pa.ArrowInvalid:
+                continue
+        return self._strings(block)
+
+    def _read(self, block: bytes, types: dict[str, pa.DataType]) -> pa.Table:
+        """The block with columns of the given types, all others as strings."""
+        return pa_csv.read_csv(
+            pa.BufferReader(block),
+            pa_csv.ReadOptions(
+                use_threads=False, block_size=PARSED_AT_ONCE_BYTES, column_names=list(self.dialect.names)
+            ),
+            pa_csv.ParseOptions(delimiter=self.dialect.delimiter),
+            pa_csv.ConvertOptions(
+                include_columns=self.names,
+                column_types={name: types.get(name, pa.string()) for name in self.names},
+                decimal_point=self.dialect.decimal,
+                null_values=[],
+                strings_can_be_null=False,
+            ),
+        )
+
+    def _strings(self, block: bytes) -> pa.Table:
+        """The block as text, decimal commas as points; InputError where a row has another width or is not UTF-8."""
+        try:
+            table = self._read(block, {})
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" in str(error):
+                return pa.table({name: pa.array([], pa.string()) for name in self.names})
+            raise self._fault(str(error)) from error
+        if self.dialect.decimal == ".":
+            return table
+        columns = [
+            pc.replace_substring_regex(table[name], COMMA_NUMBER, r"\1.\2") if DECIMAL.fullmatch(name) else table[name]
+            for name in self.names
+        ]
+        return pa.table(dict(zip(self.names, columns, strict=True)))
+
+    def _fault(self, message: str) -> InputError:
+        """One line for what Arrow's reader says of a block."""
+        found = re.search(r"Row #(\d+)", message)
+        where = self.place.at(row=self.row - 1 + int(found[1])) if found else self.place
+        if "UTF8" in message or "UTF-8" in message:
+            return said(where, "must be UTF-8 text, got other bytes. Save it as UTF-8.")
+        ragged = re.search(r"Expected (\d+) columns, got (\d+)", message)
+        if ragged:
+            remedy = f"Separate values by {self.dialect.separated_by} alone."
+            return fault(where, f"{ragged[1]} values wide as the header is", int(ragged[2]), remedy)
+        width = len(self.dialect.names)
+        return said(where, f"must be a CSV of {width} columns ({message.splitlines()[0]}). Dump it again.")
+
+
+def _kind(name: str, whole: pa.DataType) -> pa.DataType | None:
+    """The type a column is parsed as; None for text."""
+    if WHOLE.fullmatch(name):
+        return whole
+    return pa.float64() if DECIMAL.fullmatch(name) else None

@@ -1,0 +1,1 @@
+"""Broken and hostile submissions made at random; what reads them must refuse in one line or accept."""
