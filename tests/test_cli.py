@@ -37,7 +37,7 @@ def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[StageConfig]:
         return Path(config.runs_dir) / f"made-{config.seed}"
 
     for stage in STAGES:
-        module = types.ModuleType(f"brf_exp.stages.{stage}")
+        module = types.ModuleType(f"brf_exp.stages.{stage.replace('-', '_')}")
         monkeypatch.setattr(module, "run", run, raising=False)
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.chdir(tmp_path)
@@ -314,9 +314,8 @@ KEYS_OF_CAPTURE = "batch_tokens, device, dtype, k, min_context_tokens, rows_per_
 KEYS_OF_AUDIT = "n_distributions, progress, runs_dir, seed, vocabulary_size"
 PHASES = "arctan, exponential, linear, quantile, table, tanh"
 ERRORS = {
-    "runn": "`stage` must be one of audit, capture, claims, coherence, discriminate, ingest, report, run, train, "
-    "got 'runn'. Did you mean `run`?",
-    "-m run": "`stage` must be one of audit, capture, claims, coherence, discriminate, ingest, report, run, train, "
+    "runn": f"`stage` must be one of {', '.join(sorted(STAGES))}, got 'runn'. Did you mean `run`?",
+    "-m run": f"`stage` must be one of {', '.join(sorted(STAGES))}, "
     "got '-m'. The stage comes first; `brf-exp` alone lists them.",
     "run capture.kk=3": f"`capture.kk` must be one of `capture`'s settings ({KEYS_OF_CAPTURE}), got 'kk'. "
     "Did you mean `capture.k`?",

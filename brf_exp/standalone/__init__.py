@@ -1,0 +1,1 @@
+"""Files for people who have nothing of this project: the extraction script and an example submission."""
