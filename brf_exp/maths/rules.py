@@ -24,7 +24,7 @@ COHERENCES = (-0.6, -0.3, 0.0, 0.3, 0.6, 0.8, 1.0)
 MIXTURES = (0.05, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 
 
-def _span(lower: float, upper: float, n: int = 35) -> tuple[float, ...]:
+def _span(lower: float, upper: float, n: int = 105) -> tuple[float, ...]:
     return tuple(float(value) for value in np.linspace(lower, upper, n))
 
 
@@ -32,7 +32,7 @@ def _span(lower: float, upper: float, n: int = 35) -> tuple[float, ...]:
 class Rule:
     """A rule's definition.
 
-    `parameters`: untuned values; `axes`: what else than the weights is tuned, 7 values, or 35 where the rule has no
+    `parameters`: untuned values; `axes`: what else than the weights is tuned, 7 values, or 105 where the rule has no
     weights (`weighted` is false). `along`: the parameter of which `losses` takes all candidates at once. `convexity`
     and `bounds` say in words where the fused distribution lies and what is known of its loss from top-k rows. `losses`
     is None for rules whose scores need more than KnownTokens.
@@ -84,7 +84,7 @@ RULES: dict[str, Rule] = {
             topk_rules.product_losses,
             {"exponent": 1.0},
             # 1, the log pool, among them.
-            {"exponent": (*_span(0.5, 1.0, 12)[:-1], *_span(1.0, 2.0, 24))},
+            {"exponent": (*_span(0.5, 1.0, 36)[:-1], *_span(1.0, 2.0, 70))},
             weighted=False,
             along="exponent",
         ),

@@ -26,7 +26,7 @@ from brf_exp.stages.rule_test import RuleSettings, folds_of, run_rules
 from brf_exp.storage.runs import RESULTS, building, content_key, locked, read_json, write_json
 from brf_exp.storage.scratch import Scratch
 
-CONTROLS_SCHEMA = 3
+CONTROLS_SCHEMA = 4
 GAIN_FACTOR = 4.0
 
 

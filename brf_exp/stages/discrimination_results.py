@@ -14,7 +14,7 @@ from brf_exp.stages.rule_test import MapVerdict, RuleSettings, RuleTestResult, d
 from brf_exp.stages.secondary_results import secondary_summary
 from brf_exp.stages.sentences import discrimination_sentence, scope
 
-DISCRIMINATION_SCHEMA = 4
+DISCRIMINATION_SCHEMA = 5
 
 
 def discrimination_summary(

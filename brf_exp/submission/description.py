@@ -215,7 +215,7 @@ def _member(key: str, value: Any, folder: Path, problems: Problems) -> Member | 
     read: dict[str, Callable[[Any, str], Any]] = {
         "name": _model_name,
         "revision": _optional_text,
-        "tokenizer": _text,
+        "tokenizer": _tokenizer,
         "vocab_size": _vocabulary_size,
         "value_kind": lambda given, at: _choice(given, at, VALUE_KINDS),
         "temperature": _temperature,
@@ -254,6 +254,14 @@ def _model_name(value: Any, where: str) -> str:
     text = _text(value, where)
     if unicodedata.normalize("NFKC", text) != text:
         raise _value(where, "a name in plain letters (Unicode NFKC)", text, "Type it anew.")
+    return text
+
+
+def _tokenizer(value: Any, where: str) -> str:
+    """A name that says which tokens ids stand for: nothing written in words is none."""
+    text = _text(value, where)
+    if text.lower() in ("null", "none", "~", "unknown"):
+        raise _value(where, "a name that models share if and only if their token ids mean the same", text, "Name it.")
     return text
 
 

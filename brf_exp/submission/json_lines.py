@@ -56,7 +56,12 @@ def _entries(file: File) -> Iterator[tuple[Place, Record]]:
 def _parsed(line: bytes, where: Place) -> Any:
     """The JSON value of a line."""
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        value = json.loads(line.decode("utf-8-sig"))
+        if b"\\ud" in line.lower():  # an escape may stand for half of a character, which no text can hold
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as error:
+        raise said(where, "must be text that UTF-8 can hold, got half of an escaped pair. Dump it again.") from error
     except UnicodeDecodeError as error:
         raise said(where, "must be UTF-8 text, got other bytes. Save it as UTF-8.") from error
     except (ValueError, RecursionError) as error:

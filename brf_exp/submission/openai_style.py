@@ -65,8 +65,10 @@ def _token(item: Record, where: Place) -> Token:
     if isinstance(token, int) or not octets:
         return token
     try:
+        if not isinstance(octets, list):  # a number would be that many zeros
+            raise TypeError
         return bytes(octets)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise fault(where, "a list of numbers from 0 to 255 at bytes", octets, "Dump the whole response.") from error
 
 

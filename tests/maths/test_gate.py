@@ -18,7 +18,7 @@ from brf_exp.maths.gate import (
     tuned_gate,
 )
 from brf_exp.maths.rules import fuse
-from brf_exp.maths.specs import WEIGHTS
+from brf_exp.maths.specs import N_WEIGHTS, weight_choices
 from brf_exp.maths.topk import KnownTokens, known_tokens
 from brf_exp.maths.topk_rules import coherent_losses
 from brf_exp.maths.tuning import ScoredRule, split_by_fold
@@ -141,8 +141,9 @@ def test_the_choice_is_the_least_total_of_the_other_folds(world: tuple[FusionRow
     """By brute force: every weight, in every cell the coherence that loses least there, shrunk to the best constant."""
     rows, _ = world
     fold_of_row = spread(OF_DOCUMENT, rows.offsets)
+    weights = weight_choices(2, N_WEIGHTS)
     losses = np.array(
-        [[coherent_losses(rows.known, coherence=c, weight=w).middle for c in COHERENCES] for w in WEIGHTS]
+        [[coherent_losses(rows.known, coherence=c, weight=w).middle for c in COHERENCES] for w in weights]
     )
     for fold, gate in _fit(rows).items():
         kept = fold_of_row != fold
@@ -154,7 +155,7 @@ def test_the_choice_is_the_least_total_of_the_other_folds(world: tuple[FusionRow
             total = sum(of_cell[place] for of_cell, place in zip(sums, best, strict=True))
             found.append((total, [COHERENCES[place] for place in best]))
         weight = int(np.argmin([total for total, _ in found]))
-        assert gate.parameters == {"weight": WEIGHTS[weight]}
+        assert gate.parameters == {"weight": weights[weight]}
         np.testing.assert_array_equal(gate.coherences, found[weight][1])
 
 

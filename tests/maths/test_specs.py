@@ -10,6 +10,7 @@ from brf_exp.maths.rules import RULES
 from brf_exp.maths.specs import (
     BUDGET,
     CANDIDATE,
+    N_WEIGHTS,
     OTHER_MAP,
     RuleSpec,
     at_temperatures,
@@ -105,11 +106,11 @@ def test_exponents_of_products_reach_below_one() -> None:
 
 
 def test_a_grid_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^every rule is tuned with 35 candidates, got 6 for \['weight', 'order'\]$"):
+    with pytest.raises(ValueError, match=r"^every rule is tuned with 105 candidates, got 6 for \['weight', 'order'\]$"):
         grid({"weight": (0.1, 0.2), "order": (1.0, 2.0, 3.0)})
 
 
-@pytest.mark.parametrize("n", [5, 35])
+@pytest.mark.parametrize("n", [5, N_WEIGHTS, BUDGET])
 def test_weights_spread_over_the_simplex(n: int) -> None:
     points = np.array(weight_choices(3, n))
     np.testing.assert_allclose(points[0], 1 / 3)

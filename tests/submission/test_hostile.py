@@ -326,6 +326,10 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
         "`models.b.name` must be a name in plain letters (Unicode NFKC), got '\uff4frg/model'. Type it anew.",
     ),
     "model name overlong": (named("name", "x" * 10_000), "`models.b.name` must be a text of 1 to 200 printable char"),
+    "tokenizer that is none": (
+        named("tokenizer", "null"),
+        "`models.b.tokenizer` must be a name that models share if and only if their token ids mean the same",
+    ),
     "tokenizer with a bell": (
         named("tokenizer", "a\x07b"),
         "`models.b.tokenizer` must be a text of 1 to 200 printable",

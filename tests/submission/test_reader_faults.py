@@ -293,6 +293,19 @@ LINES: dict[str, tuple[Any, str]] = {
     "a truth value": (chat(logprob=True), "`a.jsonl line 1 position 1` must be a number at logprob, got True."),
     "a long number": (chat(logprob=-(10**400)), "`a.jsonl line 1 position 1` must be a number at logprob that a float"),
     "token of no text": (chat(token=None), "`a.jsonl line 1 position 1` must be a text at token, got nothing."),
+    "a number of bytes": (
+        chat(bytes=10**15),
+        "`a.jsonl line 1 position 1` must be a list of numbers from 0 to 255 at b",
+    ),
+    "few bytes": (
+        chat(bytes=5),
+        "`a.jsonl line 1 position 1` must be a list of numbers from 0 to 255 at bytes, got 5.",
+    ),
+    "a byte too large": (chat(bytes=[10**30]), "`a.jsonl line 1 position 1` must be a list of numbers from 0 to 255"),
+    "half a character": (
+        '{"custom_id": "\\ud800", "choices": []}',
+        "`a.jsonl line 1` must be text that UTF-8 can hold, got half of an escaped pair.",
+    ),
     "an id too long": (chat(id=10**20), "`a.jsonl line 1 position 1` must be a whole number at id, got 1000000000"),
     "bytes of no bytes": (
         chat(bytes=[300]),
