@@ -118,7 +118,7 @@ def test_weights_spread_over_the_simplex(n: int) -> None:
     assert np.unique(points, axis=0).shape == (n, 3)
     # Every model is the largest, and is nearly left out, somewhere.
     assert set(points[1:].argmax(axis=1)) == {0, 1, 2}
-    assert (points.min(axis=0) < (0.2 if n == 5 else 0.05)).all()
+    assert (points.min(axis=0) < {5: 0.2, N_WEIGHTS: 0.1, BUDGET: 0.05}[n]).all()
     assert points.tolist() == np.array(weight_choices(3, n)).tolist()
     pair = weight_choices(2, n)
     np.testing.assert_allclose(np.sort(pair), 1 - np.sort(pair)[::-1])
