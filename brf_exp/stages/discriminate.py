@@ -121,10 +121,10 @@ def _test(
             return unnormalised_summary(inputs, config, settings.gates, ground, agreement, controls), {}
         other = _other_rows(config, source, again)
         result = run_rules(source, settings, own_scale=ground.scale, other=other, on_step=step)
-    summary = discrimination_summary(inputs, config, settings, result, controls=controls, again=again)
-    summary["agreement"] |= agreement
-    summary["split"]["tune"] = ground.folds is not None
-    return {**summary, "scale_from": ground.scale_from}, result.tables.tables()
+    summary = discrimination_summary(
+        inputs, config, settings, result, ground, agreement, controls=controls, again=again
+    )
+    return summary, result.tables.tables()
 
 
 def _controls(config: ScoringConfig, source: CaptureSource) -> dict[str, Any]:

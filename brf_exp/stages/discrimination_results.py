@@ -9,6 +9,7 @@ from brf_exp.config import AnalysisStageConfig
 from brf_exp.maths.decisions import least_gain
 from brf_exp.stages.pairs import PairInputs
 from brf_exp.stages.recapture import Recapture
+from brf_exp.stages.rule_gates import Ground
 from brf_exp.stages.rule_scores import RuleScores, plain
 from brf_exp.stages.rule_test import MapVerdict, RuleSettings, RuleTestResult, detectable_against_best
 from brf_exp.stages.secondary_results import secondary_summary
@@ -22,6 +23,8 @@ def discrimination_summary(
     config: AnalysisStageConfig,
     settings: RuleSettings,
     result: RuleTestResult,
+    ground: Ground,
+    agreement: dict[str, Any],
     *,
     controls: dict[str, Any] | None,
     again: Recapture,
@@ -38,7 +41,7 @@ def discrimination_summary(
         "models": [capture.model_name for capture in inputs.captures],
         "n_positions": scores.n,
         "n_documents": int(scores.offsets.size - 1),
-        "split": {"kind": evaluation.split, "n_folds": evaluation.n_folds, "tune": evaluation.tune},
+        "split": {"kind": evaluation.split, "n_folds": evaluation.n_folds, "tune": ground.folds is not None},
         "k": min(capture.k for capture in inputs.captures),
         "temperatures": list(settings.temperatures),
         "phase_scope": config.phase.scope,
@@ -48,7 +51,7 @@ def discrimination_summary(
         "maps": {made.map: _map_summary(made, evaluation.delta_nats) for made in result.maps},
         "adjustment": "max_t",
         **scores.below_minimum.summary(evaluation, np.random.default_rng([config.seed, 112])),
-        "agreement": _agreement(result),
+        "agreement": {"negative_share_tuned": result.tables.n_negative_tuned / scores.n, **agreement},
         "interference": _interference(result),
         "attribution": _attribution(primary, evaluation.delta_nats),
         "auc": result.aucs.summary(evaluation, np.random.default_rng([config.seed, 113])),
@@ -61,7 +64,7 @@ def discrimination_summary(
         "delta_nats": evaluation.delta_nats,
         "confidence_level": evaluation.confidence_level,
         "minimum_detectable_nats": detectable_against_best(result),
-        "scale_from": "setting" if config.phase.scale is not None else "documents",
+        "scale_from": ground.scale_from,
         "primary": config.phase.name,
         "verdict": verdict.verdict,
         "reason": verdict.reason,
@@ -123,11 +126,6 @@ def _noise_floor(result: RuleTestResult, again: Recapture) -> dict[str, Any] | N
         "dtype": settings.get("dtype"),
         "batch_tokens": settings.get("batch_tokens"),
     }
-
-
-def _agreement(result: RuleTestResult) -> dict[str, Any]:
-    """Share of positions with cos < 0 at the tuned scales; the stage adds those at the maps' own scales."""
-    return {"negative_share_tuned": result.tables.n_negative_tuned / result.scores.n}
 
 
 def _interference(result: RuleTestResult) -> dict[str, Any]:

@@ -30,7 +30,6 @@ class DiscriminationTables:
         self._columns: list[dict[str, np.ndarray]] = []
         n_kept = int(np.searchsorted(offsets, MAX_TABLE_POSITIONS, side="right")) - 1
         self._n_rows_kept = int(offsets[max(n_kept, 1)])
-        self.negative = np.zeros(offsets.size - 1)
         self.n_negative_tuned = 0
         self.information = np.zeros((2, offsets.size - 1))
         self.has_information = True
@@ -42,7 +41,6 @@ class DiscriminationTables:
         tuned = scored["brf"].coherence
         assert tuned is not None
         # With more than two models agreement is suppressed where the mean over pairs is below 0.
-        self.negative[documents] = document_sums((own.mean(axis=0) < 0).astype(np.float64), rows.offsets)
         self.n_negative_tuned += int((tuned.mean(axis=0) < 0).sum())
         for place, coherence in enumerate(CURVE):
             losses = coherent_losses(rows.known, coherence=float(coherence), weight=self._weight)
