@@ -216,7 +216,8 @@ corpus = CorpusConfig(name="file", path=texts, id_column="id")
 def child():
     pid = os.fork()
     if pid == 0:
-        print(capture(ModelConfig("hf", id=model), corpus, settings, runs_dir=runs_dir), flush=True)
+        folder = capture(ModelConfig("hf", id=model), corpus, settings, runs_dir=runs_dir)
+        os.write(1, f"{folder}\n".encode())  # one write: two children's lines must not mix
         os._exit(0)
     return pid
 
