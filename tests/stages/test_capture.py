@@ -217,7 +217,7 @@ def child():
     pid = os.fork()
     if pid == 0:
         folder = capture(ModelConfig("hf", id=model), corpus, settings, runs_dir=runs_dir)
-        os.write(1, f"{folder}\n".encode())  # one write: two children's lines must not mix
+        os.write(1, f"{folder}\\n".encode())  # one write: two children's lines must not mix
         os._exit(0)
     return pid
 
