@@ -104,12 +104,25 @@ def _beginnings(one: Imported, number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def warn_of_share(imported: Sequence[Imported], rows: AlignedRows, problems: Problems) -> None:
-    """Where little is matched, what is left may not stand for the whole."""
-    for one, share in zip(imported, rows.shares, strict=True):
-        if share < LEAST_SHARE:
+    """Where little is matched, what is left may not stand for the whole.
+
+    No more can match than the model of the longest tokens has positions, so that its share is looked at: of bytes
+    beside words few begin where a word does, and all is well. Which documents all models have counts for each.
+    """
+    shares = rows.shares
+    coarsest = shares.index(max(shares))
+    if shares[coarsest] < LEAST_SHARE:
+        sentence = (
+            f"must be aligned with the other models at half of its positions, got {shares[coarsest]:.1%} by "
+            "char_start. Check that all spans count code points of the same texts."
+        )
+        problems.add(said(imported[coarsest].table.source.place, sentence, check="offsets-share"))
+    shared = set.intersection(*(set(one.documents) for one in imported))
+    for one in imported:
+        if len(shared) < LEAST_SHARE * len(one.documents):
             sentence = (
-                f"must be aligned with the other models at half of its positions, got {share:.1%} by char_start. "
-                "Check that all spans count code points of the same texts."
+                f"must have half of its documents in common with the other models, got {len(shared)} of "
+                f"{len(one.documents)}. Dump the same documents with all models."
             )
             problems.add(said(one.table.source.place, sentence, check="offsets-share"))
 

@@ -59,7 +59,7 @@ def opened(path: Path) -> Iterator[Path]:
     if path.is_dir():
         yield path
         return
-    if not path.is_file() or not path.name.endswith((".zip", ".tar.gz", ".tgz")):
+    if not path.is_file() or not path.name.lower().endswith((".zip", ".tar.gz", ".tgz")):
         remedy = "Give the path of the submission."
         raise fault("submission", "a folder, .zip or .tar.gz", str(path), remedy, check="archive-damaged")
     with tempfile.TemporaryDirectory(prefix="brf-exp-") as temporary:
@@ -80,7 +80,7 @@ def _unpack(path: Path, target: Path) -> None:
     """Unpack files and folders; nothing else, nowhere else, not too much."""
     budget = _Budget(path)
     try:
-        if path.suffix == ".zip":
+        if path.suffix.lower() == ".zip":
             _unpack_zip(path, target, budget)
         else:
             _unpack_tar(path, target, budget)

@@ -32,7 +32,8 @@ def check_rows(rows: Rows, layout: Layout, member: Member, problems: Problems) -
 
 def _check_size(rows: Rows, layout: Layout, member: Member, problems: Problems) -> None:
     """Values that float32 can hold."""
-    columns = [*zip(layout.values, rows.values.T, strict=True)] if np.abs(rows.values).max() > 1e30 else []
+    is_large = max(rows.values.max(), -rows.values.min()) > 1e30
+    columns = [*zip(layout.values, rows.values.T, strict=True)] if is_large else []
     if layout.target and rows.target is not None:
         columns.append((layout.target, rows.target))
     for name, values in columns:
@@ -63,7 +64,7 @@ def _check_ids(rows: Rows, layout: Layout, problems: Problems) -> None:
     """No token twice in a row."""
     if rows.ids is None:
         return
-    ids, ordered = rows.ids, np.sort(rows.ids, axis=1)
+    ids, ordered = rows.ids, np.sort(np.ascontiguousarray(rows.ids), axis=1)
     twice = ordered[:, 1:] == ordered[:, :-1]
 
     def describe(index: int) -> SubmissionError:
@@ -95,15 +96,16 @@ def _check_spans(rows: Rows, problems: Problems) -> None:
 
 def _check_target(rows: Rows, layout: Layout, problems: Problems) -> None:
     """The realised token's value is that of the same id in the row, or at most the last one."""
-    if rows.target is None or rows.ids is None or "token_id" not in rows.fixed:
+    found = rows.listed_target()
+    if rows.target is None or rows.ids is None or found is None:
         return
-    target, values, tolerance = rows.target, rows.values, same_units_tolerance(rows.values)
-    hit = rows.ids == rows.fixed["token_id"][:, np.newaxis]
-    rank, inside = np.argmax(hit, axis=1), hit.any(axis=1)
-    listed_value = np.take_along_axis(values, rank[:, np.newaxis], axis=1)[:, 0]
+    inside, listed_value = found
+    ids, token, target, values = rows.ids, rows.fixed["token_id"], rows.target, rows.values
+    tolerance = same_units_tolerance(values)
 
     def differs(index: int) -> SubmissionError:
-        requirement = f"{layout.values[rank[index]]} ({float(listed_value[index])!r}), the value of the same token"
+        rank = int(np.argmax(ids[index] == token[index]))
+        requirement = f"{layout.values[rank]} ({float(listed_value[index])!r}), the value of the same token"
         at, remedy = rows.at(index, layout.target), "Dump both from the same forward pass."
         return fault(at, requirement, float(target[index]), remedy, check="target-value")
 

@@ -14,13 +14,14 @@ RELATIVE_TOLERANCE = 1e-6
 
 def capture_units(values: np.ndarray, member: Member) -> np.ndarray:
     """Dumped values as logits at temperature 1 in nats (up to the row's constant): times temperature and ln(base)."""
-    converted: np.ndarray = values * (member.temperature * member.nats_per_unit)
-    return converted
+    factor = member.temperature * member.nats_per_unit
+    return values if factor == 1.0 else values * factor
 
 
 def same_units_tolerance(values: np.ndarray) -> np.ndarray:
     """What float32 rounding may move a comparison by, per row, shape (n,); values of shape (n, k)."""
-    tolerance: np.ndarray = ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(values).max(axis=1)
+    largest = np.maximum(values.max(axis=1), -values.min(axis=1))
+    tolerance: np.ndarray = ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * largest
     return tolerance
 
 
@@ -56,9 +57,13 @@ def to_capture(rows: Rows, doc_id: pa.Array, *, columns: list[str], layout: Layo
 
 def _record_batch(arrays: dict[str, pa.Array | np.ndarray], target: pa.Schema) -> pa.RecordBatch:
     """The arrays as one batch of the schema."""
-    columns = [
-        value if isinstance(value, pa.Array) else pa.array(np.ascontiguousarray(value)).cast(field.type)
-        for field in target
-        for value in [arrays[field.name]]
-    ]
+    columns = [_column(arrays[field.name], field.type) for field in target]
     return pa.RecordBatch.from_arrays(columns, schema=target)
+
+
+def _column(values: pa.Array | np.ndarray, kind: pa.DataType) -> pa.Array:
+    """The values as a column of a type."""
+    if isinstance(values, pa.Array):
+        return values
+    column = pa.array(np.ascontiguousarray(values))
+    return column if column.type == kind else column.cast(kind)

@@ -103,6 +103,8 @@ def _cells(names: Sequence[str], delimiter: str, sample: bytes) -> Iterator[tupl
 
 def _decimal(names: Sequence[str], delimiter: str, sample: bytes, place: Place) -> str:
     """A comma where every fraction of the sample has one; a point otherwise, and cells that differ are faults."""
+    if delimiter == "," and b'"' not in sample:
+        return "."  # a comma would separate
     try:
         cells = [(name, cell) for name, cell in _cells(names, delimiter, sample) if "," in cell or "." in cell]
     except csv.Error:

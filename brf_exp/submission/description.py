@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 from brf_exp.submission.fault import SubmissionError, fault, listed, said, shown
-from brf_exp.submission.file_types import EXPECTED, SUFFIXES
+from brf_exp.submission.file_types import EXPECTED, family_of
 from brf_exp.submission.problems import Problems
 
 FILE_NAME: Final = "submission.yaml"
@@ -312,6 +312,6 @@ def _capture_path(value: Any, where: str, folder: Path) -> str:
     if not is_file and not is_folder:
         remedy = "Add it, or correct the name."
         raise fault(where, "a file or folder of the submission", text, remedy, check="description-path")
-    if is_file and not text.endswith(SUFFIXES):
+    if is_file and family_of(text) is None:
         raise fault(where, f"{EXPECTED}, or a folder of part-* files", text, "Convert it.", check="description-path")
     return text

@@ -1,5 +1,6 @@
 """One line for everything that can be wrong with a submission: what, where, what was found, what to do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -50,11 +51,14 @@ class Problem:
 
 
 class SubmissionError(InputError):
-    """A problem of a submission, raised where nothing further can be read."""
+    """A problem of a submission, raised where nothing further can be read.
 
-    def __init__(self, problem: Problem) -> None:
+    It may stand for `n` problems of one check, of which `others` are listed beside the first.
+    """
+
+    def __init__(self, problem: Problem, *, others: tuple[Problem, ...] = (), n: int = 1) -> None:
         super().__init__(problem.line)
-        self.problem = problem
+        self.problem, self.others, self.n = problem, others, max(n, 1 + len(others))
 
 
 def shown(value: object) -> str:
@@ -93,6 +97,11 @@ def fault(
 def said(where: Place | str, sentence: str, *, check: str = UNREADABLE) -> SubmissionError:
     """The error for a place with a sentence of its own, whose last part says what to do."""
     return _error(check, where, sentence, None, sentence.rpartition(". ")[2])
+
+
+def together(errors: Sequence[SubmissionError], *, n: int) -> SubmissionError:
+    """One error for the `n` problems of one check, of which these are listed."""
+    return SubmissionError(errors[0].problem, others=tuple(error.problem for error in errors[1:]), n=n)
 
 
 def _error(check: str, where: Place | str, sentence: str, value: str | None, remedy: str) -> SubmissionError:

@@ -9,7 +9,6 @@ FAMILIES: Final = {
     "parquet": (".parquet",),
     "tensors": (".npz", ".safetensors"),
 }
-SUFFIXES: Final = tuple(suffix for suffixes in FAMILIES.values() for suffix in suffixes)
 EXPECTED: Final = "a .csv, .tsv, .jsonl (also .gz, .zst), .parquet, .npz or .safetensors file"
 
 
@@ -19,4 +18,4 @@ def family_of(name: str) -> str | None:
     >>> family_of("a.csv.gz"), family_of("b.safetensors"), family_of("c.pkl")
     ('csv', 'tensors', None)
     """
-    return next((family for family, suffixes in FAMILIES.items() if name.endswith(suffixes)), None)
+    return next((family for family, suffixes in FAMILIES.items() if name.lower().endswith(suffixes)), None)

@@ -21,7 +21,7 @@ def records(file: File) -> Iterator[tuple[Place, Record]]:
         Naming the line that is too long, not UTF-8, or no JSON object.
     """
     path, _ = file
-    yield from _entries(file) if ".json" in path.suffixes else _lines(file)
+    yield from _entries(file) if ".json" in map(str.lower, path.suffixes) else _lines(file)
 
 
 def _lines(file: File) -> Iterator[tuple[Place, Record]]:

@@ -8,6 +8,8 @@ import numpy as np
 from brf_exp.submission.convert import same_units_tolerance
 from brf_exp.submission.description import LOG_BASES, Member
 from brf_exp.submission.fault import Place, SubmissionError, said
+from brf_exp.submission.floors import FLOOR, TargetFloors
+from brf_exp.submission.half_precision import HalfPrecision
 from brf_exp.submission.layout import Layout
 from brf_exp.submission.normaliser import declared_bounds, log_sum_bounds
 from brf_exp.submission.problems import Problems
@@ -17,7 +19,6 @@ from brf_exp.submission.tempering import TemperatureEvidence
 LEAST_VALUES: Final = 20  # fewer cells show nothing
 SUM_TOLERANCE: Final = 2e-4  # of a sum of probabilities written with four digits
 CERTAIN_RATIO: Final = 20.0  # the last listed token is this many times as likely as all unlisted ones together
-FLOOR: Final = -99.0
 FLOOR_DROP: Final = 30.0
 
 
@@ -43,6 +44,8 @@ class LabelEvidence:
     n_floor_ties: int = 0
     n_cut_rows: int = 0
     tempering: TemperatureEvidence = field(default_factory=TemperatureEvidence)
+    target_floors: TargetFloors = field(default_factory=TargetFloors)
+    half_precision: HalfPrecision = field(default_factory=HalfPrecision)
 
     def add(self, rows: Rows) -> None:
         """Take sound rows in."""
@@ -56,6 +59,8 @@ class LabelEvidence:
         self._add_other_kinds(values, low, high)
         self._add_logs(rows, high)
         self._add_floor(values, low)
+        self.target_floors.add(rows, self.layout.target)
+        self.half_precision.add(rows)
 
     def add_contradicting(self, rows: Rows) -> None:
         """Take sound rows in of which some contradict the logsumexp or entropy beside them."""
@@ -115,9 +120,12 @@ class LabelEvidence:
         """Name what the table looks like, at most one kind of value, and filters and temperatures."""
         if self.n_cut_rows > 1:
             problems.add(self._cut(place))
+        for error, n in self.target_floors.named():
+            problems.add(error, n=n)
         if self.n_rows * self.layout.k < LEAST_VALUES:
             return
-        for found in (self._other_kind(place), self._filtered(place), *self.tempering.named(place)):
+        half = self.half_precision.named(place, contradicted=self.tempering.n_broken > 0)
+        for found in (self._other_kind(place), self._filtered(place), half, *self.tempering.named(place)):
             if found is not None:
                 problems.add(found)
 

@@ -1,29 +1,37 @@
 """JSONL as a table: responses of serving stacks, or one row per line with its values in lists."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 
 from brf_exp.submission.batches import Batch, File, Reader, no_rows, rows_per_batch
-from brf_exp.submission.fault import Place, listed, said
+from brf_exp.submission.fault import Place, SubmissionError, listed, said
 from brf_exp.submission.json_lines import records
 from brf_exp.submission.positions import Document, Position, at_position
 from brf_exp.submission.row_lines import is_row, open_rows
-from brf_exp.submission.serving_logs import documents
+from brf_exp.submission.serving_logs import documents, name_of
 from brf_exp.submission.token_ids import TokenIds
 
 
 @dataclass(frozen=True)
 class LogReader:
-    """Logs of serving stacks with `k` values per position; `scored` says whether every realised token has its own."""
+    """Logs of serving stacks with `k` values per position; `scored` says whether every realised token has its own.
+
+    `names_told` are the documents' names as the logs tell them, `by_id` whether an id is among them that a server may
+    have made up; where `numbered`, documents go by the numbers of their lines instead. `remarks` are warnings.
+    """
 
     files: tuple[File, ...]
     tokens: TokenIds
     k: int
     scored: bool
+    names_told: frozenset[str] = frozenset()
+    by_id: bool = False
+    numbered: bool = False
+    remarks: tuple[SubmissionError, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -34,8 +42,9 @@ class LogReader:
 
     def batches(self, names: Sequence[str]) -> Iterator[Batch]:
         """The named columns; row n of a file is its n-th position over all lines."""
+        lines = _Lines(self.numbered)
         for file in self.files:
-            found = ((document, position) for document in _documents(file) for position in document.positions)
+            found = ((document, position) for document in lines.documents(file) for position in document.positions)
             row = 1
             while rows := list(islice(found, rows_per_batch(4 * self.k))):
                 columns = self._columns(rows, file[1])
@@ -71,27 +80,61 @@ def open_lines(files: Sequence[File], tokens: TokenIds) -> Reader:
         raise no_rows(files[0][1])
     if is_row(first):
         return open_rows(files)
-    shape = _Shape()
+    shape, lines, place = _Shape(), _Lines(), files[0][1]
     for file in files:
         before = shape.n_positions
-        for document in _documents(file):
+        for document in lines.documents(file):
             shape.add(document, tokens)
         if shape.n_positions == before:
             raise no_rows(file[1])
-    return LogReader(tuple(files), tokens, shape.k(files[0][1]), shape.scored)
+    reader = LogReader(
+        tuple(files),
+        tokens,
+        shape.k(place),
+        shape.scored,
+        names_told=frozenset(shape.names),
+        by_id=lines.by_id,
+        remarks=tuple(shape.remarks(place)),
+    )
+    return go_by_numbers(reader, place, "ids that are each there once") if shape.twice and lines.by_id else reader
 
 
-def _documents(file: File) -> Iterator[Document]:
-    """The documents of one file in order."""
-    for number, (where, record) in enumerate(records(file), start=1):
-        yield from documents(record, number, where)
+def go_by_numbers(reader: LogReader, place: Place, requirement: str) -> LogReader:
+    """The same log with its documents named by the numbers of their lines, and a warning that says why."""
+    sentence = (
+        f"must have {requirement}, got ids that the server made up: documents go by the numbers of their lines. "
+        "Write a custom_id or doc_id into every line."
+    )
+    remark = said(place, sentence, check="documents-numbered")
+    return replace(reader, numbered=True, remarks=(*reader.remarks, remark))
+
+
+@dataclass
+class _Lines:
+    """Reads the documents of one file after another; `n` lines so far, `by_id` whether an id named one."""
+
+    numbered: bool = False
+    n: int = 0
+    by_id: bool = False
+
+    def documents(self, file: File) -> Iterator[Document]:
+        """The documents of one file in order."""
+        for where, record in records(file):
+            self.n += 1
+            self.by_id = self.by_id or name_of(record, self.n).by_id
+            yield from documents(record, self.n, where, numbered=self.numbered)
 
 
 @dataclass
 class _Shape:
-    """What all positions of a table have in common."""
+    """What all positions of a table have in common, and what is to be told of them."""
 
     n_positions: int = 0
+    names: set[str] = field(default_factory=set)
+    twice: bool = False
+    by_text: bool = False
+    n_left_out: int = 0
+    n_of_several: int = 0
     scored: bool = True
     least: int | None = None
     least_certain: bool = False
@@ -99,8 +142,13 @@ class _Shape:
 
     def add(self, document: Document, tokens: TokenIds) -> None:
         """Take in the positions of one document; its tokens get their ids."""
+        self.twice = self.twice or document.doc_id in self.names
+        self.names.add(document.doc_id)
+        self.n_left_out += document.n_left_out
+        self.n_of_several += document.n_left_out > 0
         for position in document.positions:
             self.n_positions += 1
+            self.by_text = self.by_text or position.by_text
             self.scored = self.scored and position.logprob is not None
             n_listed = len(position.top)
             if n_listed < 2:
@@ -111,6 +159,21 @@ class _Shape:
                 self.least_certain |= not position.doubtful
             for token, _ in ((position.token, None), *position.top):
                 tokens.id_of(token)
+
+    def remarks(self, place: Place) -> Iterator[SubmissionError]:
+        """Warnings of choices that are no documents, and of lists that may lack tokens."""
+        if self.n_left_out:
+            sentence = (
+                f"must have one choice per response, got more in {self.n_of_several}: {self.n_left_out} choices are "
+                "left out, as samples of one prompt are not independent. Ask for one (n=1), and for one prompt."
+            )
+            yield said(place, sentence, check="choices-left-out")
+        if self.by_text:
+            sentence = (
+                "must name tokens by ids in top_logprobs, got texts: of tokens with one text a single one is listed, "
+                "so that one of the top may be missing unseen. Ask for token ids (return_tokens_as_token_ids)."
+            )
+            yield said(place, sentence, check="tokens-by-text")
 
     def k(self, place: Place) -> int:
         """Values per position: of the shortest list, less the realised token where that may have been appended to it.

@@ -43,6 +43,14 @@ def declared_bounds(rows: Rows, member: Member) -> tuple[np.ndarray, np.ndarray]
     return rows.cache["declared"]
 
 
+def _with_target(rows: Rows, member: Member, least: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """`least` (n,) with what the realised token adds where it is not listed: no probability is counted twice."""
+    found = rows.listed_target()
+    if found is None or rows.target is None:
+        return least
+    return np.where(found[0], least, np.logaddexp(least, capture_units(rows.target, member) / temperature))
+
+
 def check_probabilities(rows: Rows, layout: Layout, member: Member, problems: Problems) -> None:
     """Log-probabilities are at most 0; the listed ones sum to at most 1, and can reach it with the others."""
     tolerance = same_units_tolerance(rows.values)
@@ -62,16 +70,22 @@ def _positive(rows: Rows, column: str, values: np.ndarray, index: int) -> Submis
 
 
 def _check_sum(rows: Rows, member: Member, tolerance: np.ndarray, problems: Problems) -> None:
-    least, largest = declared_bounds(rows, member)
+    listed, largest = declared_bounds(rows, member)
+    least = _with_target(rows, member, listed)
     problems.add_rows(
         "probability-sum",
         least > tolerance,
-        lambda i: _sum_fault(rows.at(i), "probabilities that sum to at most 1", least[i]),
+        lambda i: _sum_fault(rows.at(i), f"probabilities that sum to at most 1{_and(least, listed, i)}", least[i]),
     )
     whole = f"probabilities that can reach a sum of 1 with {member.vocab_size} tokens (vocab_size)"
     problems.add_rows(
         "probability-sum", largest < -tolerance, lambda i: _sum_fault(rows.at(i), whole, largest[i], " at most")
     )
+
+
+def _and(least: np.ndarray, listed: np.ndarray, index: int) -> str:
+    """What a bound counts beside the listed values."""
+    return " with that of the realised token, which is not listed" if least[index] > listed[index] else ""
 
 
 def _sum_fault(place: Place, requirement: str, log_total: float, bound: str = "") -> SubmissionError:
@@ -89,18 +103,20 @@ def check_normaliser(rows: Rows, layout: Layout, member: Member, problems: Probl
             continue
         temperature = float(name.removeprefix("logsumexp_t")) if name != "logsumexp" else 1.0
         at_one = temperature == 1.0
-        least, largest = (
+        listed, largest = (
             declared_bounds(rows, member) if at_one else log_sum_bounds(values / temperature, member.vocab_size)
         )
+        least = _with_target(rows, member, listed, temperature)
         slack = tolerance / min(temperature, 1.0)
         remedy = f"Sum over the whole vocabulary, in nats{', at temperature 1' if name == 'logsumexp' else ''}."
-        problems.add_rows("logsumexp-low", column < least - slack, partial(_low, rows, name, least, remedy))
+        problems.add_rows("logsumexp-low", column < least - slack, partial(_low, rows, name, least, listed, remedy))
         high = partial(_high, rows, name, largest, member.vocab_size, remedy)
         problems.add_rows("logsumexp-high", column > largest + slack, high)
 
 
-def _low(rows: Rows, name: str, least: np.ndarray, remedy: str, index: int) -> SubmissionError:
-    requirement = f"at least {float(least[index])!r}, the logsumexp of its row's values"
+def _low(rows: Rows, name: str, least: np.ndarray, listed: np.ndarray, remedy: str, index: int) -> SubmissionError:
+    also = _and(least, listed, index)
+    requirement = f"at least {float(least[index])!r}, the logsumexp of its row's values{also}"
     got = float(rows.fixed[name][index])
     return fault(rows.at(index, name), requirement, got, remedy, check="logsumexp-low")
 

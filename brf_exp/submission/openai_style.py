@@ -1,11 +1,13 @@
 """The `logprobs` of OpenAI-style completions: `content` of chat, and the parallel lists of the older interface."""
 
-from typing import Any
+from typing import Any, Final
 
-from brf_exp.submission.fault import Place, fault
+from brf_exp.submission.fault import Place, fault, listed, said
 from brf_exp.submission.json_lines import Record, list_at, number, object_of, text_of, whole_number
 from brf_exp.submission.positions import Position, at_position, descending, is_last
 from brf_exp.submission.token_ids import Token, token_of
+
+REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 def positions(logprobs: Any, offset: int, where: Place) -> list[Position]:
@@ -52,7 +54,12 @@ def _content_position(item: Any, index: int, where: Place) -> Position:
     # vLLM lists the realised token first, in place of the last of the top where it is not among them.
     if is_last(token, top) and len(top) > 1 and given[0][0] == token:
         top = top[:-1]
-    return Position(index, token, number(item.get("logprob"), where, "logprob"), top)
+    return Position(index, token, _score(item.get("logprob"), where, "logprob"), top)
+
+
+def _score(value: Any, where: Place, name: str) -> float | None:
+    """The realised token's log-probability; None where the log has null for it."""
+    return None if value is None else number(value, where, name)
 
 
 def _token(item: Record, where: Place) -> Token:
@@ -82,12 +89,35 @@ def _parallel_positions(logprobs: Record, offset: int, where: Place) -> list[Pos
     for index, (token, score, top) in enumerate(zip(tokens, scores, tops, strict=True)):
         if index or offset or score is not None:
             found.append(_parallel_position(token, score, top, at_position(where, offset + index), offset + index))
+    _check_none_fell_together(found, where)
     return found
 
 
-def _parallel_position(token: Any, score: Any, listed: Any, where: Place, index: int) -> Position:
+def _check_none_fell_together(found: list[Position], where: Place) -> None:
+    """Lists by text that are shorter than those of other positions have lost a token to another of the same text.
+
+    A server lists k tokens, and the realised one beside them: no list of a response is shorter than k.
+    """
+    longest = max((len(position.top) for position in found), default=0)
+    k = longest - all(position.doubtful for position in found if len(position.top) == longest)
+    short = [str(position.index) for position in found if position.by_text and len(position.top) < k]
+    if short:
+        sentence = (
+            f"must list {k} tokens at every position, got fewer at {listed(short)}: tokens of one text fall together. "
+            "Ask for token ids (return_tokens_as_token_ids)."
+        )
+        raise said(at_position(where, int(short[0])), sentence)
+
+
+def _parallel_position(token: Any, score: Any, listing: Any, where: Place, index: int) -> Position:
     """One position of the parallel lists."""
     realised = token_of(text_of(token, where, "tokens"))
-    entries = object_of(listed, where, "top_logprobs").items()
+    entries = object_of(listing, where, "top_logprobs").items()
     top = descending([(token_of(text), number(value, where, "top_logprobs")) for text, value in entries], where)
-    return Position(index, realised, number(score, where, "token_logprobs"), top, doubtful=is_last(realised, top))
+    by_text = any(not isinstance(token, int) for token, _ in top)
+    broken = next((text for text, _ in entries if by_text and REPLACEMENT in text), None)
+    if broken is not None:
+        remedy = "Ask for token ids (return_tokens_as_token_ids): all tokens that are no text have this one."
+        raise fault(where, "a list of tokens that their texts tell apart", broken, remedy)
+    known = _score(score, where, "token_logprobs")
+    return Position(index, realised, known, top, doubtful=is_last(realised, top), by_text=by_text)

@@ -14,7 +14,8 @@ class Position:
     """One position of a document: the realised token, its log-probability (None: not in the log), and the top list.
 
     `top` is descending and holds every token once. A serving stack may append the realised token to its top list:
-    `doubtful` says that the last of `top` may be such a one.
+    `doubtful` says that the last of `top` may be such a one. `by_text`: tokens are keys of a mapping by their texts, so
+    that of several with one text a single one is left.
     """
 
     index: int
@@ -22,15 +23,17 @@ class Position:
     logprob: float | None
     top: tuple[Listed, ...]
     doubtful: bool = False
+    by_text: bool = False
 
 
 @dataclass(frozen=True)
 class Document:
-    """One response: its name and its positions in order."""
+    """One response: its name and its positions in order; `n_left_out` further choices of it are no documents."""
 
     doc_id: str
     where: Place
     positions: tuple[Position, ...]
+    n_left_out: int = 0
 
 
 def at_position(where: Place, index: int) -> Place:

@@ -24,11 +24,12 @@ class Problems:
         self.counts: Counter[str] = Counter()
 
     def add(self, error: InputError, *, n: int = 1) -> None:
-        """Take in one problem that stands for `n` of its kind."""
+        """Take in a problem that stands for `n` of its kind, or for as many as the error says."""
         problem = problem_of(error)
-        if self._n_listed(problem.check) < LISTED_PER_CHECK:
-            self._listed.append(problem)
-        self.counts[problem.check] += n
+        others, n_told = (error.others, error.n) if isinstance(error, SubmissionError) else ((), 1)
+        room = LISTED_PER_CHECK - self._n_listed(problem.check)
+        self._listed += [problem, *others][: max(room, 0)]
+        self.counts[problem.check] += max(n, n_told)
 
     def add_rows(self, check: str, mask: np.ndarray, describe: Callable[[int], SubmissionError]) -> None:
         """Take in every row where `mask` (n,) is True; `describe` is asked about the rows that will be listed."""

@@ -26,8 +26,13 @@ class Alignment:
     captures: list[AlignedCapture]
 
 
-def capture_manifest(description: Description, one: Imported) -> dict[str, Any]:
-    """capture.json of one model."""
+def provenance() -> dict[str, Any]:
+    """What made the captures, for every manifest of a submission."""
+    return {"packages": runs.package_versions(), "environment": runs.environment()}
+
+
+def capture_manifest(description: Description, one: Imported, made_by: dict[str, Any]) -> dict[str, Any]:
+    """capture.json of one model; `made_by` is a `provenance`."""
     member, layout = one.table.member, one.table.layout
     tokenizer = {"tokenizer": member.tokenizer, "vocab_size": member.vocab_size}
     return {
@@ -45,15 +50,16 @@ def capture_manifest(description: Description, one: Imported) -> dict[str, Any]:
         "documents": len(one.documents),
         "columns": one.table.columns,
         "parts": one.parts,
-        "packages": runs.package_versions(),
-        "environment": runs.environment(),
+        **made_by,
     }
 
 
-def aligned_manifest(description: Description, one: Imported, aligned: AlignedCapture) -> dict[str, Any]:
+def aligned_manifest(
+    description: Description, one: Imported, aligned: AlignedCapture, made_by: dict[str, Any]
+) -> dict[str, Any]:
     """capture.json of one model's matched rows: same rows, and so the same fingerprint, for all models."""
     names = [[member.tokenizer, member.vocab_size] for member in description.members]
-    return capture_manifest(description, one) | {
+    return capture_manifest(description, one, made_by) | {
         "tokenizer_fingerprint": f"aligned:{runs.content_key(names)}",
         "k": schema.MIN_K,
         "rows": sum(part["rows"] for part in aligned.parts),

@@ -1,7 +1,7 @@
 """Arrow columns of a stranger's table as numpy arrays: numbers that are numbers, in range, with a row to point at."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -30,10 +30,10 @@ _Describe = Callable[[Place, int], SubmissionError]
 class Rows:
     """Some rows of a table as arrays, values as they were dumped.
 
-    `values` (n, k) float64, `ids` (n, k) int32 or None, `fixed` maps a capture column's name to its (n,) array;
-    `doc_id` is an Arrow string array or None. `bad` (n,) marks rows with a cell that is no value; what stands in such
-    cells means nothing. `numbers` (n,) are row numbers where they are not consecutive; `n_cut` rows end in empty or
-    infinite values behind finite ones; `cache` keeps what several checks need.
+    `values` (n, k) float64, `ids` (n, k) int32 or None, a column's values side by side in memory; `fixed` maps a
+    capture column's name to its (n,) array; `doc_id` is an Arrow string array or None. `bad` (n,) marks rows with a
+    cell that is no value; what stands in such cells means nothing. `numbers` (n,) are row numbers where they are not
+    consecutive; `n_cut` rows end in empty or infinite values behind finite ones; `cache` is what several checks need.
     """
 
     place: Place
@@ -53,6 +53,18 @@ class Rows:
         """The place of the index-th of these rows."""
         row = self.first_row + index if self.numbers is None else self.numbers[index]
         return self.place.at(row=int(row), column=column)
+
+    def listed_target(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Of every row whether its realised token is listed, and with which value (-inf where not), (n,) each.
+
+        None where token or ids are not known.
+        """
+        if self.ids is None or "token_id" not in self.fixed:
+            return None
+        if "target" not in self.cache:
+            hit = self.ids == self.fixed["token_id"][:, np.newaxis]
+            self.cache["target"] = hit.any(axis=1), np.where(hit, self.values, -np.inf).max(axis=1)
+        return self.cache["target"]
 
     def sound(self) -> "Rows":
         """The rows that are not bad."""
@@ -86,16 +98,17 @@ def read_rows(batch: Batch, layout: Layout, member: Member, problems: Problems) 
     fixed = {name: _fixed(columns, name, member) for name in layout.fixed if name in PLACES}
     has_place = not columns.bad.any()
     fixed |= {name: _fixed(columns, name, member) for name in layout.fixed if name not in (*PLACES, "doc_id")}
-    ids = [columns.integers(name, 0, member.vocab_size - 1, "vocab_size") for name in layout.ids]
+    n_rows = batch.table.num_rows
+    ids = _stacked((columns.token_ids(name, member) for name in layout.ids), (len(layout.ids), n_rows), np.int32)
     target = columns.floats(layout.target) if layout.target else None
-    values = np.column_stack([columns.floats(name) for name in layout.values])
+    values = _stacked(map(columns.floats, layout.values), (layout.k, n_rows), np.float64)
     return Rows(
         place=batch.place,
         first_row=batch.first_row,
         doc_id=doc_id,
         fixed=fixed,
         target=target,
-        ids=np.column_stack(ids) if ids else None,
+        ids=ids if layout.ids else None,
         values=values,
         bad=columns.bad,
         has_place=has_place,
@@ -103,10 +116,18 @@ def read_rows(batch: Batch, layout: Layout, member: Member, problems: Problems) 
     )
 
 
+def _stacked(columns: Iterable[np.ndarray], shape: tuple[int, int], kind: type) -> np.ndarray:
+    """Columns as an array (n, k), each column's values side by side in memory, as they came and as they are written."""
+    stacked: np.ndarray = np.empty(shape, dtype=kind)
+    for place, column in enumerate(columns):
+        stacked[place] = column
+    return stacked.T
+
+
 def _fixed(columns: "_Columns", name: str, member: Member) -> np.ndarray:
     """One of the named columns, in its range."""
     if name == "token_id":
-        return columns.integers(name, 0, member.vocab_size - 1, "vocab_size")
+        return columns.token_ids(name, member)
     if name == "target_rank":
         return columns.integers(name, 1, member.vocab_size, "vocab_size")
     if name in ("position", "char_start", "char_end"):
@@ -200,8 +221,17 @@ class _Columns:
         )
         return values
 
+    def token_ids(self, name: str, member: Member) -> np.ndarray:
+        """A column of token ids."""
+        return self.integers(name, 0, member.vocab_size - 1, "vocab_size")
+
     def integers(self, name: str, low: int, high: int, limit: str) -> np.ndarray:
         """A column of whole numbers from low to high, int32; `low` where a cell is not."""
+        column = self._batch.table.column(name)
+        if column.type == pa.int32() and not column.null_count:
+            whole: np.ndarray = column.to_numpy()
+            if whole.size and low <= whole.min() and whole.max() <= high:
+                return whole
         values, known = self._finite(name)
         broken = values != np.floor(values)
         self._reject(
@@ -230,7 +260,9 @@ class _Columns:
         elif not _is_numeric(column.type):
             place = self._batch.place.at(column=name)
             raise fault(place, "numbers", str(column.type), "Write it as numbers.", check="cell-number")
-        values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        if column.type != pa.float64():
+            column = column.cast(pa.float64(), safe=False)
+        values: np.ndarray = column.to_numpy(zero_copy_only=False)
         known = np.isfinite(values)
         if known.all():
             return values, known

@@ -2,16 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from brf_exp.submission.batches import Batch as Batch
 from brf_exp.submission.batches import File, Reader
 from brf_exp.submission.csv_tables import open_csv
-from brf_exp.submission.fault import Place, said
+from brf_exp.submission.fault import Place, SubmissionError, said
 from brf_exp.submission.file_types import EXPECTED, family_of
-from brf_exp.submission.line_tables import open_lines
+from brf_exp.submission.line_tables import LogReader, go_by_numbers, open_lines
 from brf_exp.submission.parquet_tables import open_parquet
 from brf_exp.submission.tensor_dumps import open_tensors
 from brf_exp.submission.token_ids import TokenIds
@@ -42,6 +42,11 @@ class Source:
     names: tuple[str, ...]
     files: tuple[File, ...]
     reader: Reader
+
+    @property
+    def remarks(self) -> tuple[SubmissionError, ...]:
+        """Warnings of what was met when the files were opened."""
+        return self.reader.remarks if isinstance(self.reader, LogReader) else ()
 
     def batches(self, names: Sequence[str]) -> Iterator[Batch]:
         """The named columns of every row, a batch at a time.
@@ -80,6 +85,24 @@ def open_source(
         count = Counter(reader.names)[twice[0]]
         raise said(files[0][1].at(column=twice[0]), f"must be there once, got {count} times. Remove one.")
     return Source(place, reader.names, files, reader)
+
+
+def named_alike(sources: Sequence[Source]) -> list[Source]:
+    """The tables of a submission's models; logs whose ids have nothing in common go by the numbers of their lines.
+
+    Servers make up an id for every response, so that two models' logs of one text would have no document in common.
+    """
+    readers = [source.reader for source in sources if isinstance(source.reader, LogReader)]
+    names = [reader.names_told for reader in readers]
+    if len(readers) < max(2, len(sources)) or not any(reader.by_id for reader in readers):
+        return list(sources)
+    if len(set(map(len, names))) > 1 or any(names[0] & others for others in names[1:]):
+        return list(sources)
+    shared = f"names that the other models' logs have too, as all have {len(names[0])} documents and none in common"
+    return [
+        replace(source, reader=go_by_numbers(reader, source.place, shared)) if reader.by_id else source
+        for source, reader in zip(sources, readers, strict=True)
+    ]
 
 
 def open_unpacked(path: Path, place: Place) -> BinaryIO:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from brf_exp.submission.batches import Batch, File
 from brf_exp.submission.fault import Place, fault, listed, said
+from brf_exp.submission.padding import Meant, Realised, meant_rows
 from brf_exp.submission.tensor_files import Tensor, tensors_of
 from brf_exp.submission.top_k import TopK, top_k
 
@@ -25,14 +26,13 @@ class Dump:
     """One file: sequences x steps rows of logits, the realised tokens, and which positions they are.
 
     `logits` is one array, or one per step. `tokens` (sequences, steps) are the tokens the rows predict, or None;
-    `lengths` (sequences,) how many of the rows are meant; `first_position` the position of the first row.
+    `meant` tells which of the rows are no padding, and their positions.
     """
 
     file: File
     logits: tuple[Tensor, ...]
     tokens: np.ndarray | None
-    lengths: np.ndarray
-    first_position: int
+    meant: Meant
     n_steps: int
     names: tuple[str, ...]
 
@@ -62,7 +62,7 @@ class TensorReader:
         for dump in self.dumps:
             row = 1
             for sequence, steps, found in self._reduced(dump):
-                meant = steps < dump.lengths[sequence]
+                meant = dump.meant.rows[sequence, steps]
                 if meant.any():
                     columns = _columns(dump, sequence[meant], steps[meant], found.at(meant))
                     yield Batch(dump.file[1], row, pa.record_batch({name: columns[name] for name in names}))
@@ -70,7 +70,7 @@ class TensorReader:
 
     def _reduced(self, dump: Dump) -> Iterator[tuple[np.ndarray, np.ndarray, TopK]]:
         """Sequence, step and top-k of some rows at a time, sequences one behind the other."""
-        n_sequences = len(dump.lengths)
+        n_sequences = len(dump.names)
         if len(dump.logits) == 1:
             yield from self._in_order(dump, dump.logits[0], np.arange(n_sequences * dump.n_steps))
             return
@@ -140,11 +140,11 @@ def _dump(file: File, *, prefix: str) -> Dump:
         n_sequences, n_steps = int(np.prod(per_step[:-1])), per_step[-1]
     if n_sequences * n_steps == 0:
         raise said(place, "must have at least one row of logits, got none. Dump it again.")
-    tokens, first, n_steps_meant = _tokens(arrays, n_sequences, n_steps, place)
-    lengths = _lengths(arrays, tokens, n_sequences, n_steps_meant, place)
+    realised = _realised(arrays, n_sequences, n_steps, place)
+    meant = meant_rows(arrays, realised, (n_sequences, n_steps), place)
     plain = n_sequences == 1 and prefix != "seq"
     names = tuple(prefix if plain else f"{prefix}-{number:05d}" for number in range(n_sequences))
-    return Dump(file, logits, tokens, lengths, first, n_steps, names)
+    return Dump(file, logits, realised.tokens, meant, n_steps, names)
 
 
 def _logits(arrays: dict[str, Tensor], place: Place) -> tuple[Tensor, ...]:
@@ -168,17 +168,15 @@ def _logits(arrays: dict[str, Tensor], place: Place) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def _tokens(
-    arrays: dict[str, Tensor], n_sequences: int, n_steps: int, place: Place
-) -> tuple[np.ndarray | None, int, int]:
-    """The tokens that the rows predict, the position of the first row, and how many rows of a sequence predict one.
+def _realised(arrays: dict[str, Tensor], n_sequences: int, n_steps: int, place: Place) -> Realised:
+    """The tokens that the rows predict.
 
     `token_ids` has one per row; of `sequences` the last ones are meant, as `generate` puts the prompt before them; row
     j of a forward pass over `input_ids` predicts token j + 1.
     """
     name = next((name for name in TOKENS if name in arrays), None)
     if name is None:
-        return None, 0, n_steps
+        return Realised(None, None, 0, n_steps, n_steps)
     tensor = arrays[name]
     n_tokens = tensor.shape[-1] if tensor.shape else 0
     fits = n_tokens >= n_steps if name == "sequences" else n_tokens == n_steps
@@ -188,33 +186,15 @@ def _tokens(
         raise fault(Place(f"{place.file} array {name}"), requirement, got, "Save it from the same call.")
     tokens = tensor.whole().reshape(n_sequences, n_tokens).astype(np.int64)
     if name == "input_ids":
-        return np.pad(tokens[:, 1:], ((0, 0), (0, 1))), 1, n_steps - 1
-    return tokens[:, n_tokens - n_steps :], n_tokens - n_steps, n_steps
-
-
-def _lengths(
-    arrays: dict[str, Tensor], tokens: np.ndarray | None, n_sequences: int, n_rows: int, place: Place
-) -> np.ndarray:
-    """How many rows of each sequence are meant: `lengths` where given, else all, where no sequence ends in padding."""
-    if "lengths" not in arrays:
-        meant = None if tokens is None else tokens[:, :n_rows]
-        padded = n_sequences > 1 and meant is not None and meant.shape[1] > 1 and (meant[:, -1] == meant[:, -2]).any()
-        if padded:
-            remedy = "Save lengths, the number of its own tokens per sequence."
-            raise said(place, f"must have the array lengths, as sequences end in one token repeated. {remedy}")
-        return np.full(n_sequences, n_rows)
-    where = Place(f"{place.file} array lengths")
-    lengths = arrays["lengths"].whole().reshape(-1)
-    if lengths.dtype.kind not in "iu" or len(lengths) != n_sequences or (lengths < 0).any():
-        raise fault(where, f"{n_sequences} whole numbers", str(lengths.dtype), "Save one per sequence.")
-    return np.minimum(lengths.astype(np.int64) - ("input_ids" in arrays), n_rows)
+        return Realised(np.pad(tokens[:, 1:], ((0, 0), (0, 1))), name, 1, n_tokens, n_steps - 1)
+    return Realised(tokens[:, n_tokens - n_steps :], name, n_tokens - n_steps, n_tokens, n_steps)
 
 
 def _columns(dump: Dump, sequence: np.ndarray, step: np.ndarray, found: TopK) -> dict[str, pa.Array]:
     """Every column of some rows."""
     columns = {
         "doc_id": pa.array(dump.names, pa.string()).take(pa.array(sequence)),
-        "position": pa.array(dump.first_position + step),
+        "position": pa.array(dump.meant.position[sequence, step]),
         "logsumexp": pa.array(found.logsumexp),
     }
     if dump.tokens is not None and found.target is not None:

@@ -32,6 +32,7 @@ SAFETENSORS_TYPES: Final = {
     "U16": "<u2",
     "U8": "|u1",
     "I8": "|i1",
+    "BOOL": "|u1",
 }
 
 
@@ -104,7 +105,7 @@ def tensors_of(file: File) -> dict[str, Tensor]:
     """Every array of a file by name; InputError where one is no plain array of numbers, or there is too much."""
     path, place = file
     try:
-        found = _npz(file) if path.suffix == ".npz" else _safetensors(file)
+        found = _npz(file) if path.suffix.lower() == ".npz" else _safetensors(file)
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
         raise _damaged(place) from error
     size = sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in found.values())
@@ -163,7 +164,7 @@ def _described(header: str, where: Place) -> tuple[tuple[int, ...], np.dtype[Any
         legal = isinstance(shape, tuple) and all(type(n) is int and 0 <= n < 2**40 for n in shape) and len(shape) <= 8
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
         raise _damaged(where) from error
-    if dtype is None or dtype.kind not in "fiu" or dtype.itemsize > 8:
+    if dtype is None or dtype.kind not in "fiub" or dtype.itemsize > 8:
         raise fault(where, "an array of numbers", str(descr)[:80], "Save plain numbers, no objects and no texts.")
     if fortran or not legal:
         raise said(where, "must be in row-major order. Save numpy.ascontiguousarray of it.")

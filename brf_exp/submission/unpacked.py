@@ -30,7 +30,7 @@ def open_unpacked(file: File) -> BinaryIO:
     except (OSError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise said(place, f"must be readable, got: {reason}. Set its permissions.") from error
-    if path.suffix not in (".gz", ".zst"):
+    if path.suffix.lower() not in (".gz", ".zst"):
         if size > LARGEST_BYTES:
             raise _too_large(place, LARGEST_BYTES)
         return stream
@@ -41,9 +41,10 @@ def open_unpacked(file: File) -> BinaryIO:
 def _opened(file: File) -> BinaryIO:
     """The stream of bytes."""
     path, _ = file
-    if path.suffix == ".gz":
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
         return cast(BinaryIO, gzip.GzipFile(path))
-    if path.suffix == ".zst":
+    if suffix == ".zst":
         return cast(BinaryIO, pa.input_stream(path, compression="zstd"))
     return path.open("rb")
 

@@ -181,6 +181,34 @@ def test_little_overlap_gives_a_warning(
     assert "must be aligned with the other models at half of its positions, got 25.0% by" in capsys.readouterr().err
 
 
+def test_bytes_beside_words_are_well_aligned(
+    submission: Submission, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one model's tokens most begin where none of the other's does, and all of the other's are matched."""
+    start = np.concatenate([np.arange(0, 40, 5)] * 3)
+    words = pd.DataFrame({"doc_id": np.repeat(["x", "y", "z"], 8), "position": np.tile(np.arange(8), 3)})
+    one = pd.DataFrame({"doc_id": np.repeat(["x", "y", "z"], 40), "position": np.tile(np.arange(40), 3)})
+    for key, places, first, width in (("a", words, start, 5), ("b", one, one["position"].to_numpy(), 1)):
+        submission.rows = places.assign(token_id=submission.rng.integers(11, size=len(places)))
+        submission.tables[key] = submission.table().assign(char_start=first, char_end=first + width)
+    submission.description["models"]["b"]["tokenizer"] = "bytes"
+    pair = read_json(ingest(submission, tmp_path) / "pair.json")
+    assert pair["aligned"]["share"] == {"a": 1.0, "b": 0.2}
+    assert pair["warnings"] == [] and capsys.readouterr().err == ""
+
+
+def test_few_documents_in_common_give_a_warning(
+    mixed: Submission, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed.tables["b"] = mixed.tables["b"][mixed.tables["b"]["doc_id"].isin([f"d{number}" for number in range(11)])]
+    ingest(mixed, tmp_path)
+    told = [line for line in capsys.readouterr().err.splitlines() if "documents" in line]
+    assert told == [
+        "brf-exp: warning: `a.csv` must have half of its documents in common with the other models, got 11 of 24. "
+        "Dump the same documents with all models."
+    ]
+
+
 def test_no_overlap_leaves_nothing_to_test(submission: Submission, tmp_path: Path) -> None:
     submission.tables["a"] = submission.tables["a"].assign(char_start=0, char_end=1)
     submission.tables["b"] = submission.tables["b"].assign(char_start=5, char_end=6)

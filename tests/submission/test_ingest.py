@@ -82,9 +82,9 @@ def test_pair_and_capture_manifests(submission: Submission, tmp_path: Path) -> N
     assert a["tokenizer_fingerprint"] == b["tokenizer_fingerprint"]
     assert a["tokenizer_fingerprint"].startswith("declared:")
     assert (a["k"], a["rows"], a["documents"], a["mode"]) == (4, 7, 2, "submission")
-    assert a["parts"] == [
-        {"name": "part-00000.parquet", "rows": 7, "documents": 2, "sha256": part_hashes(folder)["a/part-00000.parquet"]}
-    ]
+    name = "part-00000.parquet"
+    hashed = {"sha256": part_hashes(folder)[f"a/{name}"], "bytes": (folder / "a" / name).stat().st_size}
+    assert a["parts"] == [{"name": name, "rows": 7, "documents": 2} | hashed]
     assert read_json(folder / "manifest.json")["key"] == pair["content_sha256"]
 
 
@@ -108,16 +108,16 @@ def test_parts_cut_anywhere_give_the_same_bytes(submission: Submission, tmp_path
     assert part_hashes(ingest(folder, tmp_path / "other-runs")) == expected
 
 
-@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".ZIP", ".Tar.GZ"])
 @pytest.mark.parametrize("inner", ["", "my submission"])
 def test_archives_give_the_same_submission(suffix: str, inner: str, submission: Submission, tmp_path: Path) -> None:
     folder = submission.write()
     expected = ingest(folder, tmp_path / "runs")
     archive = tmp_path / f"packed{suffix}"
-    if suffix == ".zip":
+    if suffix.lower() == ".zip":
         root = tmp_path / "to-pack"
         shutil.copytree(folder, root / inner)
-        shutil.make_archive(str(tmp_path / "packed"), "zip", root)
+        Path(shutil.make_archive(str(tmp_path / "made"), "zip", root)).rename(archive)
     else:
         with tarfile.open(archive, "w:gz") as tar:
             tar.add(folder, inner or ".")

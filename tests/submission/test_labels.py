@@ -78,6 +78,17 @@ def tempered(temperature: float) -> pd.DataFrame:
     return table(z / temperature, logsumexp=logsumexp(z, axis=1), entropy=entropy(z))
 
 
+def halved(kind: type[np.floating[Any]], scale: float, shift: float = 0.0) -> pd.DataFrame:
+    """Logits beside a logsumexp that was stored in fewer digits."""
+    z = logits(scale=scale) + shift
+    return table(z, logsumexp=logsumexp(z, axis=1).astype(kind).astype(float))
+
+
+def cut_to_bfloat16(z: np.ndarray) -> np.ndarray:
+    """The upper halves of float32 numbers."""
+    return (z.astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32).astype(float)
+
+
 LOGPROB = {"value_kind": "logprob"}
 Spoil = Callable[[Submission], None]
 CASES: dict[str, tuple[Spoil, str]] = {
@@ -146,6 +157,19 @@ CASES: dict[str, tuple[Spoil, str]] = {
         lambda s: put(s, tempered(0.7)),
         "values and logsumexp at one temperature, got what looks like values divided by 0.7 ",
     ),
+    "logsumexp in float16 beside sharp rows": (
+        lambda s: put(s, halved(np.float16, 8.0)),
+        "logsumexp` must be summed in float32 or finer, got numbers of float16 in all 60 rows: off by up to 0.0078 "
+        "nats, and every probability by 0.8%, so that listed ones sum to more than 1.",
+    ),
+    "logsumexp in float16 of large logits": (
+        lambda s: put(s, halved(np.float16, 0.5, shift=100.0)),
+        "logsumexp` must be summed in float32 or finer, got numbers of float16 in all 60 rows: off by up to 0.031 nats",
+    ),
+    "logsumexp in bfloat16": (
+        lambda s: put(s, table(logits(), logsumexp=cut_to_bfloat16(logsumexp(logits(), axis=1)))),
+        "logsumexp` must be summed in float32 or finer, got numbers of bfloat16 in all 60 rows: off by up to ",
+    ),
     "entropy in bits": (
         lambda s: put(s, table(logits(), logsumexp=logsumexp(logits(), axis=1), entropy=entropy(logits()) / np.log(2))),
         "its entropy in nats, got what looks like bits: ",
@@ -161,6 +185,7 @@ def test_mislabelled_dumps_are_named(name: str, submission: Submission, tmp_path
         run(IngestStageConfig(submission=str(submission.write()), runs_dir=str(tmp_path / "runs")))
     start = "`a.csv` must have " if expected.startswith(("6 ", "values", "its")) else "`a.csv` must be "
     start = "`a.csv` must hold " if expected.startswith("the model") else start
+    start = "`a.csv column " if expected.startswith("logsumexp`") else start
     assert str(caught.value).startswith(start + expected), str(caught.value)
 
 
@@ -176,6 +201,10 @@ SOUND: dict[str, Spoil] = {
     "temperature as declared": lambda s: put(s, tempered(2.0), temperature=2.0),
     "written with four digits": lambda s: put(s, table(logprobs().round(4), "logprob"), **LOGPROB),
     "constant": lambda s: put(s, table(np.tile(np.where(np.arange(V) < 1, 1.0, 0.0), (N, 1)))),
+    "logsumexp in float32": lambda s: put(s, halved(np.float32, 2.0)),
+    "half precision in the values alone": lambda s: put(
+        s, table(logits().astype(np.float16).astype(float), logsumexp=logsumexp(logits().astype(np.float16), axis=1))
+    ),
     "zero": lambda s: put(s, table(np.zeros((N, V)))),
     "small positive logits": lambda s: put(s, table(np.abs(logits(scale=0.002)))),
     "one token certain": lambda s: put(s, table(np.where(np.arange(V) == 3, 0.0, -80.0) + logits() * 1e-3)),
@@ -201,6 +230,12 @@ def test_log_probabilities_called_logits_give_a_warning(
     assert [one["check"] for one in warnings] == ["looks-log-probabilities"] * 2
     expected = "brf-exp: warning: `a.csv` must be logits as declared, got what looks like log-probabilities: in all 60 "
     assert capsys.readouterr().err.startswith(expected)
+
+
+def test_a_logsumexp_of_few_digits_gives_a_warning(submission: Submission, tmp_path: Path) -> None:
+    put(submission, halved(np.float16, 0.5))
+    folder = run(IngestStageConfig(submission=str(submission.write()), runs_dir=str(tmp_path / "runs")))
+    assert {one["check"] for one in read_json(folder / "pair.json")["warnings"]} == {"half-precision"}
 
 
 def test_sums_of_one_without_further_evidence_give_a_warning(submission: Submission, tmp_path: Path) -> None:

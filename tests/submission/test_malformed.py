@@ -83,6 +83,50 @@ def target_differs(submission: Submission) -> None:
     submission.tables["a"].loc[1, "target_logit"] = submission.tables["a"].loc[1, "logit_2"] + 0.01
 
 
+def outside_the_ids(submission: Submission, row: int) -> int:
+    """A token that neither model lists in a row (1-based), made that row's realised one in both tables."""
+    listed = {
+        token
+        for table in submission.tables.values()
+        for token in table.loc[row - 1, [f"id_{rank}" for rank in range(1, 5)]].astype(int)
+    }
+    token = min(set(range(11)) - listed)
+    for table in submission.tables.values():
+        table.loc[row - 1, "token_id"] = token
+        table.loc[row - 1, "target_logit"] = table.loc[row - 1, "logit_4"] - 1
+    return token
+
+
+def target_counted_twice(submission: Submission) -> None:
+    """Row 3 of a: the listed values and the realised token's, which is not listed, exceed the logsumexp."""
+    outside_the_ids(submission, 3)
+    table = submission.tables["a"]
+    listed = table.loc[2, [f"logit_{rank}" for rank in range(1, 5)]].astype(float)
+    table.loc[2, "target_logit"] = table.loc[2, "logit_4"]
+    table.loc[2, "logsumexp"] = np.log(np.exp(listed).sum()) + 1e-3
+
+
+def target_probability_counted_twice(submission: Submission) -> None:
+    """Row 2: log-probabilities ln(0.5), ln(0.45) and, of the realised token beside them, ln(0.2)."""
+    values = {"id_1": 1, "id_2": 2, "token_id": 1, "target_logprob": np.log(0.5), "logprob_1": np.log(0.5)}
+    for key in submission.tables:
+        submission.description["models"][key]["value_kind"] = "logprob"
+        table = submission.rows.assign(**values, logprob_2=np.log(0.45))
+        table.loc[1, ["token_id", "target_logprob"]] = [5, np.log(0.2)]
+        submission.tables[key] = table.astype({"token_id": int})
+
+
+def floors(value: float, *rows: int) -> Spoil:
+    """A floor as the realised token's value in some rows of table b."""
+
+    def spoil(submission: Submission) -> None:
+        for row in rows:
+            outside_the_ids(submission, row)
+            submission.tables["b"].loc[row - 1, "target_logit"] = value
+
+    return spoil
+
+
 def another_token(submission: Submission) -> None:
     """Rows 5 to 7 of b have another token than those of a."""
     submission.drop("target_logit", "id_1", "id_2", "id_3", "id_4")
@@ -197,6 +241,32 @@ CASES: dict[str, tuple[Spoil, str]] = {
     ),
     "target not its entry": (target_differs, "`a.csv row 2 column target_logit` must be logit_2 ("),
     "target above the last": (logit_above, "`a.csv row 2 column target_logit` must be at most logit_4 ("),
+    "target beside a full row": (
+        target_counted_twice,
+        "`a.csv row 3 column logsumexp` must be at least ",
+    ),
+    "target probability beside a full row": (
+        target_probability_counted_twice,
+        "`a.csv row 2` must be probabilities that sum to at most 1 with that of the realised token, which is not "
+        "listed, got 1.1",
+    ),
+    "a floor for the target": (
+        floors(-9999.0, 3),
+        "`b.csv row 3 column target_logit` must be the realised token's own value, got -9999.0. This stands in place "
+        "of a value, in 1 of 7 rows (3): dump the values themselves, or none of them (null in a log, no column in a "
+        "table): then coherence alone.",
+    ),
+    "the lowest float32 for the target": (
+        floors(float(np.finfo(np.float32).min), 1, 5),
+        "`b.csv row 1 column target_logit` must be the realised token's own value, got -3.4028235e+38. This stands in "
+        "place of a value, in 2 of 7 rows (1, 5)",
+    ),
+    "the lowest float16 for the target": (floors(-65504.0, 7), "`b.csv row 7 column target_logit` must be the realis"),
+    "-100 for two targets": (
+        floors(-100.0, 2, 6),
+        "`b.csv row 2 column target_logit` must be the realised token's own value, got -100.0. This stands in place "
+        "of a value, in 2 of 7 rows (2, 6)",
+    ),
     "positive log-probability": (
         log_probabilities(5.0),
         "`a.csv` must be log-probabilities as declared, got what looks like logits: 7 of 7 rows have values above 0, ",
@@ -281,6 +351,12 @@ def test_a_fault_is_one_line_and_leaves_nothing(name: str, submission: Submissio
     spoil(submission)
     message = refusal(submission.write(), tmp_path / "runs")
     assert message.startswith(expected), message
+
+
+def test_an_unlikely_target_is_no_floor(submission: Submission, tmp_path: Path) -> None:
+    floors(-99.5, 3)(submission)
+    floors(-123.25, 6)(submission)
+    run(IngestStageConfig(submission=str(submission.write()), runs_dir=str(tmp_path / "runs")))
 
 
 def path_cases() -> dict[str, tuple[str, str]]:

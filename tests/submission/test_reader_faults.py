@@ -16,6 +16,7 @@ import pytest
 
 from brf_exp.errors import InputError
 from brf_exp.submission import csv_dialect, csv_tables, json_lines, parquet_tables, unpacked
+from brf_exp.submission.fault import SubmissionError
 from brf_exp.submission.parquet_footer import column_values
 from brf_exp.submission.tables import open_source
 
@@ -124,6 +125,42 @@ def test_csv(name: str, tmp_path: Path) -> None:
     write(tmp_path / capture)
     message = refusal(tmp_path, capture)
     assert message.startswith(expected), message
+
+
+def test_every_row_of_another_width_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_tables, "BLOCK_BYTES", 40)
+    lines = [f"{row},2,1" for row in range(1, 301)]
+    for row in (2, 3, 17, 300):
+        lines[row - 1] += ",9"
+    lines[150 - 1] = "150,x,1"
+    (tmp_path / "a.csv").write_text(HEAD + "\n".join(lines) + "\n")
+    source, rows = open_source(tmp_path, "a.csv"), []
+    with pytest.raises(SubmissionError) as caught:
+        for batch in source.batches(["position", "logit_1"]):
+            numbers = range(batch.first_row, batch.first_row + batch.table.num_rows)
+            rows += zip(numbers, [int(one) for one in batch.table["position"].to_pylist()], strict=True)
+    told = [caught.value.problem, *caught.value.others]
+    assert [problem.place.row for problem in told] == [2, 3, 17, 300] and caught.value.n == 4
+    assert {problem.value for problem in told} == {"4"}
+    assert [row for row, _ in rows] == sorted(set(range(1, 301)) - {2, 3, 17, 300})
+    assert all(row == position for row, position in rows)
+
+
+def test_a_file_of_another_width_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_tables, "BLOCK_BYTES", 1000)
+    (tmp_path / "a.csv").write_text(HEAD + "1,2\n" * 50_000)
+    with pytest.raises(SubmissionError) as caught:
+        list(open_source(tmp_path, "a.csv").batches(["position"]))
+    assert csv_tables.MOST_RAGGED < caught.value.n < csv_tables.MOST_RAGGED + 300
+    assert len(caught.value.others) == csv_tables.RAGGED_LISTED - 1
+
+
+def test_rows_of_another_width_and_of_other_bytes_are_both_told(tmp_path: Path) -> None:
+    head = "doc_id,position,logit_1,logit_2\n"
+    (tmp_path / "a.csv").write_bytes(head.encode() + b"a,0,2\na,1,2,1\n")
+    assert refusal(tmp_path, "a.csv").startswith("`a.csv row 1` must be 4 values wide as the header is, got 3.")
+    (tmp_path / "a.csv").write_bytes(head.encode() + b"\xe9,0,2\na,1,2,1\n")
+    assert refusal(tmp_path, "a.csv").startswith("`a.csv row 1` must be ")
 
 
 def test_a_long_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,6 +364,26 @@ LINES: dict[str, tuple[Any, str]] = {
         legacy(tokens=["a", "b"], token_logprobs=[-1, None], top_logprobs=[{"a": -1, "b": -2}, None]),
         "`a.jsonl line 1 position 1` must be an object at top_logprobs, got 'NoneType'.",
     ),
+    "a token that is no text": (
+        legacy(top_logprobs=[{"a": -1, "\ufffd": -2}]),
+        "`a.jsonl line 1 position 0` must be a list of tokens that their texts tell apart, got '\ufffd'. Ask for token",
+    ),
+    "tokens of one text": (
+        legacy(
+            tokens=["a", "a", "b"],
+            token_logprobs=[-1, -1, -2],
+            top_logprobs=[{"a": -1, "b": -2, "c": -3}, {"a": -1, "b": -2}, {"a": -1, "b": -2, "c": -3}],
+        ),
+        "`a.jsonl line 1 position 1` must list 3 tokens at every position, got fewer at 1: tokens of one text fall ",
+    ),
+    "tokens of one text beside the realised one": (
+        legacy(
+            tokens=["x", "a", "c"],
+            token_logprobs=[-9, -1, -3],
+            top_logprobs=[{"a": -1, "b": -2, "c": -3, "x": -9}, {"a": -1, "b": -2}, {"a": -1, "b": -2, "c": -3}],
+        ),
+        "`a.jsonl line 1 position 1` must list 3 tokens at every position, got fewer at 1: tokens of one text fall ",
+    ),
     "keys that are no ids": (prompt({"x": {"logprob": -1}}), "`a.jsonl line 1 position 1` must be keyed by token ids"),
     "order lost": (prompt(RANKED, UNORDERED), "`a.jsonl line 1 position 2` must be ordered as vLLM wrote it, the real"),
     "empty entry": (prompt(RANKED, {}), "`a.jsonl line 1 position 2` must be at least two tokens, got 'none'."),
@@ -484,7 +541,34 @@ ARRAYS: dict[str, tuple[str, Write, str]] = {
     "padding": (
         "a.npz",
         saved(logits=LOGITS, sequences=ZEROS),
-        "`a.npz` must have the array lengths, as sequences end in one token repeated.",
+        "`a.npz` must tell padding from text, as sequences end in one token repeated. Save attention_mask, "
+        "eos_token_id, or lengths (np.full(2, 3) where nothing is padding).",
+    ),
+    "padding ahead": (
+        "a.npz",
+        saved(logits=LOGITS, input_ids=np.array([[9, 9, 3], [9, 9, 4]])),
+        "`a.npz` must tell padding from text, as 2 sequences begin with token 9 repeated, as padding on the left does. "
+        "Save attention_mask with them (all ones where nothing is padding).",
+    ),
+    "a mask of another shape": (
+        "a.npz",
+        saved(logits=LOGITS, input_ids=ZEROS, attention_mask=np.ones((2, 2))),
+        "`a.npz array attention_mask` must be zeros and ones of shape (2, 3), got 'float64 (2, 2)'.",
+    ),
+    "a mask of other numbers": (
+        "a.npz",
+        saved(logits=LOGITS, input_ids=ZEROS, attention_mask=ZEROS - 1),
+        "`a.npz array attention_mask` must hold zeros and ones alone.",
+    ),
+    "a mask with a hole": (
+        "a.npz",
+        saved(logits=LOGITS, input_ids=ZEROS, attention_mask=np.array([[1, 0, 1]] * 2)),
+        "`a.npz array attention_mask` must be ones in one run per sequence, padding around it.",
+    ),
+    "an end of floats": (
+        "a.npz",
+        saved(logits=LOGITS, sequences=ZEROS, eos_token_id=0.5),
+        "`a.npz array eos_token_id` must be whole numbers, got 'float64'.",
     ),
     "lengths of others": (
         "a.npz",
@@ -509,7 +593,7 @@ ARRAYS: dict[str, tuple[str, Write, str]] = {
     "another type": (
         "a.safetensors",
         tensors({"logits": F32 | {"dtype": "F8_E4M3"}}, b"12345678"),
-        "`a.safetensors array logits` must be of a type among BF16, F16, F32, F64,",
+        "`a.safetensors array logits` must be of a type among BF16, BOOL, F16, F32,",
     ),
 }
 

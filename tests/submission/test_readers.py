@@ -239,16 +239,30 @@ def test_the_realised_token_listed_ahead_of_a_cut_top_list_is_not_counted(tmp_pa
 
 
 def test_appended_tokens_are_not_counted_where_no_list_tells_them_from_the_top(tmp_path: Path) -> None:
-    logprobs = {"tokens": ["x", "c"], "token_logprobs": [-9.0, -3.0]}
-    logprobs["top_logprobs"] = [{"a": -1, "b": -2, "x": -9.0}, {"a": -1, "b": -2, "c": -3.0}]
-    (tmp_path / "a.jsonl").write_text(json.dumps({"choices": [{"logprobs": logprobs}]}))
-    assert "logprob_3" not in open_source(tmp_path, "a.jsonl").names
-    logprobs["top_logprobs"][1]["d"] = -4.0
-    (tmp_path / "a.jsonl").write_text(json.dumps({"choices": [{"logprobs": logprobs}]}))
-    assert "logprob_3" not in open_source(tmp_path, "a.jsonl").names
-    logprobs["top_logprobs"][0]["w"] = -3.0
-    (tmp_path / "a.jsonl").write_text(json.dumps({"choices": [{"logprobs": logprobs}]}))
-    assert "logprob_3" in open_source(tmp_path, "a.jsonl").names
+    first = {"tokens": ["x"], "token_logprobs": [-9.0], "top_logprobs": [{"a": -1, "b": -2, "x": -9.0}]}
+    second = {"tokens": ["c"], "token_logprobs": [-3.0], "top_logprobs": [{"a": -1, "b": -2, "c": -3.0}]}
+
+    def names() -> tuple[str, ...]:
+        lines = [json.dumps({"choices": [{"logprobs": logprobs}]}) for logprobs in (first, second)]
+        (tmp_path / "a.jsonl").write_text("\n".join(lines))
+        return open_source(tmp_path, "a.jsonl").names
+
+    assert "logprob_3" not in names()
+    second["top_logprobs"][0]["d"] = -4.0
+    assert "logprob_3" not in names()
+    first["top_logprobs"][0]["w"] = -3.0
+    assert "logprob_3" in names()
+
+
+def test_null_for_the_realised_token_says_that_it_is_not_known(tmp_path: Path) -> None:
+    known, unknown = chat(["a", "b", "c"]), chat(["a", "b", "c"])
+    unknown["choices"][0]["logprobs"]["content"][0]["logprob"] = None
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(known)}\n{json.dumps(unknown)}\n")
+    found = read(open_source(tmp_path, "a.jsonl"))
+    assert "target_logprob" not in found and len(found) == 2
+    logprobs = {"tokens": ["a", "b"], "token_logprobs": [-1, None], "top_logprobs": [{"a": -1, "b": -2}] * 2}
+    (tmp_path / "b.jsonl").write_text(json.dumps({"choices": [{"logprobs": logprobs}]}))
+    assert "target_logprob" not in open_source(tmp_path, "b.jsonl").names
 
 
 def test_a_prompt_and_its_completion_are_one_document(tmp_path: Path) -> None:
@@ -265,7 +279,9 @@ def test_a_prompt_and_its_completion_are_one_document(tmp_path: Path) -> None:
 
 def test_an_echoed_prompt_begins_with_a_token_nothing_predicts(tmp_path: Path) -> None:
     logprobs = {"tokens": ["a", "b"], "token_logprobs": [None, -1.0], "top_logprobs": [None, {"b": -1, "c": -2}]}
-    (tmp_path / "a.json").write_text(json.dumps([{"id": "cmpl-8", "choices": [{"logprobs": logprobs}] * 2}], indent=1))
+    other = logprobs | {"tokens": ["a", "c"]}
+    choices = [{"logprobs": logprobs}, {"logprobs": other}]
+    (tmp_path / "a.json").write_text(json.dumps([{"id": "cmpl-8", "choices": choices}], indent=1))
     found = read(open_source(tmp_path, "a.json"))
     assert found[["doc_id", "position"]].to_numpy().tolist() == [["line-00001/0", 1], ["line-00001/1", 1]]
 

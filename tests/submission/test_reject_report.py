@@ -73,6 +73,18 @@ def test_every_problem_is_in_the_report(submission: Submission, tmp_path: Path) 
     assert not (tmp_path / "runs").exists()
 
 
+def test_rows_of_another_width_stand_in_the_report(submission: Submission, tmp_path: Path) -> None:
+    folder = submission.write()
+    lines = (folder / "b.csv").read_text().splitlines()
+    for row in (2, 5):
+        lines[row] += ",1"
+    lines[7] = lines[7].replace("d2", "d2\u200b")
+    (folder / "b.csv").write_text("\n".join(lines))
+    reject(folder, tmp_path, report=str(tmp_path / "report.json"))
+    problems = read_json(tmp_path / "report.json")["problems"]
+    assert [(one["check"], one["row"]) for one in problems] == [("cell-text", 7), ("table-file", 2), ("table-file", 5)]
+
+
 def test_values_stand_in_the_report_as_they_were(submission: Submission, tmp_path: Path) -> None:
     submission.tables["a"] = submission.tables["a"].astype({"logit_2": object})
     submission.tables["a"].loc[0, "logit_2"] = "=HYPERLINK(1)\u202e" + "x" * 5000
