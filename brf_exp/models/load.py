@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from brf_exp.config import Dtype
 from brf_exp.errors import ConfigError, InputError
+from brf_exp.models.head import OutputHead, find_head
 from brf_exp.models.reference import (
     INSTALL,
     ModelFiles,
@@ -39,6 +40,7 @@ class LoadedModel:
 
     Logits of ids from `true_vocabulary_size` on belong to no token of the tokenizer and are left out.
     `beginning_id` opens every document (the tokenizer's BOS, else its EOS); None: position 0 cannot be scored.
+    `head` is the output layer by itself; None, with the reason: only logits of all positions at once can be had.
     """
 
     model: "PreTrainedModel"
@@ -51,12 +53,23 @@ class LoadedModel:
     context_tokens: int
     beginning_id: int | None
     device: "torch.device"
+    head: OutputHead | None
+    headless_reason: str
 
 
-def load_model(reference: ModelReference, dtype: Dtype, device: str, *, files: ModelFiles | None = None) -> LoadedModel:
+def load_model(
+    reference: ModelReference,
+    dtype: Dtype,
+    device: str,
+    *,
+    files: ModelFiles | None = None,
+    device_map: str | None = None,
+    compiled: bool = False,
+) -> LoadedModel:
     """Load a model for scoring.
 
-    Parameters: the model; number type of the forward pass; cpu, cuda or mps; its hashes where already known.
+    Parameters: the model; number type of the forward pass; cpu, cuda or mps; its hashes where already known; auto to
+    spread it over all devices; whether to compile what lies below its output layer.
     Raises InputError where torch is missing or the folder is not a causal language model in safetensors with a
     fast tokenizer, and ConfigError for a device this machine does not have.
     """
@@ -68,8 +81,12 @@ def load_model(reference: ModelReference, dtype: Dtype, device: str, *, files: M
     torch_device = _device(device)
     with quiet():
         tokenizer = _load_tokenizer(folder_of(reference), reference.name)
-        model = _load_weights(folder_of(reference), reference.name, dtype, torch_device)
-    padded = _probe(model, reference.name)
+        model = _load_weights(folder_of(reference), reference.name, dtype, torch_device, device_map)
+    if compiled:
+        model.base_model.compile(dynamic=True)
+    probe = _probe_tokens(model)
+    padded = _check_causal(model, probe, reference.name)
+    head, headless_reason = find_head(model, probe)
     table: dict[str, int] = tokenizer.get_vocab()
     return LoadedModel(
         model=model,
@@ -81,7 +98,9 @@ def load_model(reference: ModelReference, dtype: Dtype, device: str, *, files: M
         tokenizer_fingerprint=table_fingerprint(table),
         context_tokens=_context_tokens(model),
         beginning_id=_beginning_id(tokenizer, padded),
-        device=torch_device,
+        device=model.device,
+        head=head,
+        headless_reason=headless_reason,
     )
 
 
@@ -89,6 +108,12 @@ def table_fingerprint(table: dict[str, int]) -> str:
     """SHA-256 (hex) of a tokenizer's id-to-string table, sorted by id: equal fingerprints mean shared ids."""
     rows = sorted((index, token) for token, index in table.items())
     return hashlib.sha256(json.dumps(rows, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def tokenizer_fingerprint(reference: ModelReference) -> str:
+    """The fingerprint of a fetched model's tokenizer; its weights are not read."""
+    with quiet():
+        return table_fingerprint(_load_tokenizer(folder_of(reference), reference.name).get_vocab())
 
 
 def _device(name: str) -> "torch.device":
@@ -132,11 +157,18 @@ def _load_tokenizer(folder: Path, name: str) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def _load_weights(folder: Path, name: str, dtype: Dtype, device: "torch.device") -> "PreTrainedModel":
+def _load_weights(
+    folder: Path, name: str, dtype: Dtype, device: "torch.device", device_map: str | None
+) -> "PreTrainedModel":
     """The causal language model of a folder; a weight that the files lack is an error, never a random number."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    if device_map is not None and importlib.util.find_spec("accelerate") is None:
+        raise ConfigError(
+            f"`capture.device_map` must be null without the package accelerate, got {device_map!r}. "
+            "Install it with `pip install accelerate`."
+        )
     loader: Any = AutoModelForCausalLM
     try:
         model, info = loader.from_pretrained(
@@ -146,6 +178,7 @@ def _load_weights(folder: Path, name: str, dtype: Dtype, device: "torch.device")
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            **({} if device_map is None else {"device_map": device_map}),
         )
     except Exception as error:
         raise InputError(
@@ -157,7 +190,7 @@ def _load_weights(folder: Path, name: str, dtype: Dtype, device: "torch.device")
             f"`{name}` must have every weight of {type(model).__name__}, got {len(missing)} missing, "
             f"the first {missing[0]!r}."
         )
-    loaded: PreTrainedModel = model.to(device).eval()
+    loaded: PreTrainedModel = (model.to(device) if device_map is None else model).eval()
     return loaded
 
 
@@ -166,15 +199,22 @@ def _first_line(error: Exception) -> str:
     return " ".join(text.splitlines()[0].split()).rstrip(".:")[:300]
 
 
-def _probe(model: "PreTrainedModel", name: str) -> int:
-    """Number of logits per position; refuses a model whose logits change with later tokens."""
+def _probe_tokens(model: "PreTrainedModel") -> "torch.Tensor":
+    """Two texts of eight tokens that differ in the last one."""
     import torch
 
     embeddings: Any = model.get_input_embeddings()
     rows = torch.arange(1, 9, device=model.device).repeat(2, 1) % int(embeddings.num_embeddings)
     rows[1, -1] = 0
+    return rows
+
+
+def _check_causal(model: "PreTrainedModel", probe: "torch.Tensor", name: str) -> int:
+    """Number of logits per position; refuses a model whose logits change with later tokens."""
+    import torch
+
     with torch.inference_mode():
-        logits = model(input_ids=rows, use_cache=False).logits.float()
+        logits = model(input_ids=probe, use_cache=False).logits.float()
     tolerance = CAUSAL_TOLERANCE_EPS * torch.finfo(model.dtype).eps * float(logits.abs().max())
     if float((logits[0, :-1] - logits[1, :-1]).abs().max()) > tolerance:
         raise InputError(f"`{name}` must be a causal language model, got one that sees the tokens it predicts.")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from brf_exp.capture.forward import Scores, reduce_logits, score, top_k
+from brf_exp.capture.forward import Scores, score
+from brf_exp.capture.reduce import reduce_logits, top_k
 from brf_exp.capture.windows import plan_windows
 from brf_exp.config import Dtype
 from brf_exp.errors import InputError
@@ -70,7 +71,7 @@ def test_whole_vocabulary_sums_to_one(tiny_folder: Path) -> None:
     loaded = load_model(resolve_spec(str(tiny_folder)), Dtype.FLOAT32, "cpu")
     scores = score(loaded, sequences_of(loaded, TEXT[:100]), k=257, batch_tokens=64, min_context_tokens=4)
     p = np.exp(scores.logits.astype(np.float64) - scores.logsumexp[:, None])
-    np.testing.assert_allclose(p.sum(axis=1), 1.0, atol=1e-12)
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, atol=1e-6)  # sums of float32 terms
     np.testing.assert_allclose(scores.entropy, -(p * np.log(p)).sum(axis=1), rtol=1e-6)
     assert (p[:, 0] > 10 * p[:, -1]).all()  # the model is not uniform, so the comparison says something
     position = np.arange(len(p))
@@ -85,7 +86,7 @@ def test_padded_ids_are_left_out(make_folder) -> None:  # type: ignore[no-untype
     scores = score(loaded, sequences_of(loaded, TEXT[:60]), k=257, batch_tokens=64, min_context_tokens=4)
     assert scores.ids.max() == 256
     p = np.exp(scores.logits.astype(np.float64) - scores.logsumexp[:, None])
-    np.testing.assert_allclose(p.sum(axis=1), 1.0, atol=1e-12)
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, atol=1e-6)  # sums of float32 terms
     with torch.inference_mode():
         rows = torch.from_numpy(sequences_of(loaded, TEXT[:20])[0][None].astype(np.int64))
         full = loaded.model(input_ids=rows).logits[0].double()
@@ -114,12 +115,12 @@ def test_top_k_is_a_stable_sort() -> None:
 
 def test_rank_counts_ties_by_id() -> None:
     logits = torch.tensor([[2.0, 5.0, 2.0, 2.0]]).repeat(4, 1)
-    scores = reduce_logits(logits, torch.arange(4), k=2)
+    scores = reduce_logits(logits, torch.arange(4), k=2).scores(())
     assert scores.target_rank.tolist() == [2, 1, 3, 4]
 
 
 def test_entropy_of_a_certain_outcome_is_zero() -> None:
-    scores = reduce_logits(torch.tensor([[0.0, -float("inf"), -float("inf")]]), torch.tensor([0]), k=2)
+    scores = reduce_logits(torch.tensor([[0.0, -float("inf"), -float("inf")]]), torch.tensor([0]), k=2).scores(())
     assert scores.entropy.tolist() == [0.0]
     assert scores.logsumexp.tolist() == [0.0]
 

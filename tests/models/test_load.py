@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -137,3 +138,37 @@ def test_embedded_models_of_the_default_pair_share_ids() -> None:
     loaded = [load_model(resolve_spec(name), Dtype.FLOAT32, "cpu") for name in names]
     assert len({model.tokenizer_fingerprint for model in loaded}) == 1
     assert len({model.weights_sha256 for model in loaded}) == len(names)
+
+
+def test_spread_over_the_devices_there_are(saved: Path) -> None:
+    pytest.importorskip("accelerate")
+    spread = load_model(resolve_spec(str(saved)), Dtype.FLOAT32, "cpu", device_map="auto")
+    plain = load_model(resolve_spec(str(saved)), Dtype.FLOAT32, "cpu")
+    assert spread.head is not None
+    inputs = torch.arange(12)[None]
+    with torch.inference_mode():
+        expected = plain.model(input_ids=inputs).logits
+        torch.testing.assert_close(spread.model(input_ids=inputs).logits, expected, rtol=0, atol=0)
+
+
+def test_spreading_names_the_package_it_needs(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "accelerate" else find_spec(name))
+    with pytest.raises(
+        ConfigError, match=r"`capture\.device_map` must be null without the package accelerate, got 'auto'"
+    ):
+        load_model(resolve_spec(str(saved)), Dtype.FLOAT32, "cpu", device_map="auto")
+
+
+@pytest.mark.slow  # a minute of a C++ compiler
+def test_compiled_gives_the_same_numbers(saved: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("no compiler here")
+    compiled = load_model(resolve_spec(str(saved)), Dtype.FLOAT32, "cpu", compiled=True)
+    plain = load_model(resolve_spec(str(saved)), Dtype.FLOAT32, "cpu")
+    assert compiled.head is not None
+    assert plain.head is not None
+    inputs = torch.arange(24).view(2, 12)
+    with torch.inference_mode():
+        expected = plain.head.hidden_states(inputs)
+        torch.testing.assert_close(compiled.head.hidden_states(inputs), expected, rtol=1e-4, atol=1e-5)

@@ -65,17 +65,19 @@ def test_batches_are_those_of_a_capture(lengths: list[int], batch_tokens: int) -
 
 @pytest.mark.parametrize("k", [2, 5, 12])
 def test_rows_of_logits_are_those_of_a_capture(k: int) -> None:
-    """Ties, at the last place too, and every digit of the numbers."""
+    """Ties, at the last place too; a capture adds up in float32, the script in float64."""
     torch = pytest.importorskip("torch")
-    from brf_exp.capture.forward import reduce_logits
+    from brf_exp.capture.reduce import reduce_logits
 
     rng = np.random.default_rng(k)
     logits = torch.from_numpy(np.round(rng.normal(0, 2, (200, 12)), 0 if k < 12 else 7).astype(np.float32))
     targets = torch.from_numpy(rng.integers(0, 12, 200))
-    expected = reduce_logits(logits, targets, k=k)
+    expected = reduce_logits(logits, targets, k=k).scores(())
     rows = np.array([[float(value) for value in row.split(",")] for row in extract_topk.csv_rows(logits, targets, k=k)])
-    for column, name in enumerate(("logsumexp", "target_logit", "target_rank", "entropy")):
-        np.testing.assert_array_equal(rows[:, column].astype(getattr(expected, name).dtype), getattr(expected, name))
+    np.testing.assert_allclose(rows[:, 0], expected.logsumexp, rtol=0, atol=5e-7)
+    np.testing.assert_array_equal(rows[:, 1].astype(np.float32), expected.target_logit)
+    np.testing.assert_array_equal(rows[:, 2], expected.target_rank)
+    np.testing.assert_allclose(rows[:, 3], expected.entropy, rtol=0, atol=2e-6)
     np.testing.assert_array_equal(rows[:, 4 : 4 + k], expected.ids)
     np.testing.assert_array_equal(rows[:, 4 + k :].astype(np.float32), expected.logits)
 
