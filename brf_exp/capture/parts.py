@@ -1,21 +1,50 @@
-"""A capture's part files: each written whole, kept where an interrupted run left it."""
+"""A capture's parts: planned, computed, and trusted only where what lies on the disk is what was written."""
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from brf_exp.capture.forward import Scores, score
+from brf_exp.capture.forward import Scores
 from brf_exp.capture.tokenise import TokenisedDocument
 from brf_exp.capture.windows import plan_parts
-from brf_exp.config import CaptureConfig
-from brf_exp.models.load import LoadedModel
-from brf_exp.storage.captures import part_name, sha256_of, write_part
-from brf_exp.storage.schema import FIXED_COLUMNS, arrow_schema, id_columns, logit_columns
+from brf_exp.storage.captures import part_name, replacing, sha256_of
+from brf_exp.storage.schema import arrow_schema, id_columns, logit_columns, temperature_column
+
+
+@dataclass(frozen=True)
+class PlannedPart:
+    """One part before it is computed: which of the capture's documents, and how many rows they give.
+
+    Where computing alone tells (`exact` is false), `rows` is the most it can be, and each document has one at least.
+    """
+
+    index: int
+    documents: range
+    rows: int
+    exact: bool = True
+
+    @property
+    def name(self) -> str:
+        """Its file's name."""
+        return part_name(self.index)
+
+    def allows(self, rows: int) -> bool:
+        """Whether a file of so many rows can be this part."""
+        return rows == self.rows if self.exact else len(self.documents) <= rows <= self.rows
+
+
+def planned_parts(rows: Sequence[int], *, rows_per_part: int, exact: bool = True) -> list[PlannedPart]:
+    """The parts of documents that give so many rows each."""
+    return [
+        PlannedPart(index, members, sum(rows[members.start : members.stop]), exact)
+        for index, members in enumerate(plan_parts(rows, rows_per_part=rows_per_part))
+    ]
 
 
 @dataclass(frozen=True)
@@ -25,103 +54,113 @@ class Part:
     name: str
     rows: int
     documents: int
+    bytes: int
     sha256: str
 
 
-def write_parts(
-    folder: Path,
-    loaded: LoadedModel,
-    documents: Sequence[TokenisedDocument],
-    settings: CaptureConfig,
-    *,
-    made_by: dict[str, str],
-    on_tokens: Callable[[int], None],
-) -> list[Part]:
-    """Write every part that `folder` does not have yet; returns all of them in order.
+class RowSource(Protocol):
+    """Where a capture's rows come from: the same plan and the same rows in every process that has the same key."""
 
-    A part is taken as it stands when its side file names the same rows, hash and `made_by` (the versions of the
-    packages that computed it). `on_tokens` is told the positions done, those of parts taken over included.
-    """
-    n_unscored = 0 if loaded.beginning_id is not None else 1
-    rows = [document.n_tokens - n_unscored for document in documents]
-    parts = []
-    for index, members in enumerate(plan_parts(rows, rows_per_part=settings.rows_per_part)):
-        n_rows = sum(rows[i] for i in members)
-        planned = {"rows": n_rows, "documents": len(members), "made_by": made_by}
-        path = folder / part_name(index)
-        digest = _finished(path, planned)
-        if digest is None:
-            table = _score_part(loaded, [documents[i] for i in members], settings, on_tokens)
-            digest = write_part(path, table)
-            _write_side_file(path, {**planned, "sha256": digest})
-        else:
-            on_tokens(n_rows)
-        parts.append(Part(path.name, n_rows, len(members), digest))
-    return parts
+    @property
+    def plan(self) -> Sequence[PlannedPart]:
+        """All parts in order, known after `prepare`."""
+
+    def prepare(self, folder: Path) -> None:
+        """Write what is known beforehand; other processes may be at it in the same folder."""
+
+    def compute(self, part: PlannedPart, on_tokens: Callable[[int], None]) -> Callable[[], pa.Table]:
+        """Compute a part, telling `on_tokens` the positions of each batch; what is returned makes its table.
+
+        The table is made in the thread that writes, while the next part is computed. `on_tokens` raises
+        KeyboardInterrupt where someone asked to stop.
+        """
+
+    def finish(self, folder: Path, parts: Sequence[Part]) -> None:
+        """Write what only all the parts tell; nobody else is at it."""
+
+    def facts(self) -> dict[str, Any]:
+        """What capture.json says of the rows beyond the model and the settings, known after `finish`."""
 
 
-def remove_side_files(folder: Path) -> None:
-    """Drop what only an unfinished capture needs."""
-    for path in folder.glob("part-*.json*"):
-        path.unlink()
+@dataclass(frozen=True)
+class Identity:
+    """What every trusted part shares: its capture's key and the versions of the packages that computed it."""
+
+    key: str
+    made_by: dict[str, str]
 
 
-def _side_file(path: Path) -> Path:
+def side_file(path: Path) -> Path:
+    """Where an unfinished capture keeps what it knows of a finished part."""
     return path.with_suffix(".json")
 
 
-def _finished(path: Path, planned: dict[str, Any]) -> str | None:
-    """SHA-256 of a part that is already there as planned; None where it must be written."""
+def write_side_file(folder: Path, part: Part, identity: Identity) -> None:
+    """Vouch for a part that is on the disk."""
+    with replacing(side_file(folder / part.name)) as partial:
+        partial.write_text(json.dumps({**asdict(part), **asdict(identity)}), encoding="utf-8")
+
+
+def find_part(folder: Path, planned: PlannedPart, identity: Identity) -> tuple[Part | None, str]:
+    """A part that is there as planned; else None, and why one that is there cannot be used (empty: none is there)."""
+    path = folder / planned.name
+    if not side_file(path).exists():
+        return None, ""
     try:
-        stated = json.loads(_side_file(path).read_text(encoding="utf-8"))
-        found = sha256_of(path)
-    except (OSError, ValueError):
-        return None
-    return found if stated == {**planned, "sha256": found} else None
+        stated = json.loads(side_file(path).read_text(encoding="utf-8"))
+        part = Part(**{name: stated.pop(name) for name in Part.__dataclass_fields__})
+        allowed = planned.allows(part.rows)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None, "its side file is damaged"
+    if stated.get("key") != identity.key:
+        return None, "it is of another capture"
+    if stated != asdict(identity):
+        return None, f"it was made by {_versions(stated.get('made_by'))}, not {_versions(identity.made_by)}"
+    if part.name != planned.name or part.documents != len(planned.documents) or not allowed:
+        return None, "it has other documents"
+    return (part, "") if _is_as_written(path, part) else (None, "its bytes are not those that were written")
 
 
-def _write_side_file(path: Path, content: dict[str, Any]) -> None:
-    side = _side_file(path)
-    partial = side.with_name(side.name + ".partial")
-    partial.write_text(json.dumps(content), encoding="utf-8")
-    partial.replace(side)
+def _is_as_written(path: Path, part: Part) -> bool:
+    try:
+        whole = path.stat().st_size == part.bytes and sha256_of(path) == part.sha256
+        return whole and pq.read_metadata(path).num_rows == part.rows
+    except (OSError, pa.ArrowInvalid):
+        return False
 
 
-def _score_part(
-    loaded: LoadedModel,
+def _versions(made_by: Any) -> str:
+    if not isinstance(made_by, dict):
+        return "unknown packages"
+    return ", ".join(f"{name} {version}" for name, version in sorted(made_by.items()))
+
+
+def part_table(
     documents: Sequence[TokenisedDocument],
-    settings: CaptureConfig,
-    on_tokens: Callable[[int], None],
+    scores: Scores,
+    *,
+    n_unscored: int | Sequence[int],
+    temperatures: Sequence[float] = (),
 ) -> pa.Table:
-    beginning = [] if loaded.beginning_id is None else [loaded.beginning_id]
-    scores = score(
-        loaded,
-        [np.concatenate([np.array(beginning, np.int32), document.token_ids]) for document in documents],
-        k=settings.k,
-        batch_tokens=settings.batch_tokens,
-        min_context_tokens=settings.min_context_tokens,
-        on_tokens=on_tokens,
-    )
-    return part_table(documents, scores, n_unscored=1 - len(beginning))
-
-
-def part_table(documents: Sequence[TokenisedDocument], scores: Scores, *, n_unscored: int) -> pa.Table:
-    """Rows of the capture format; the first `n_unscored` tokens of each document have none."""
+    """Rows of the capture format; the first `n_unscored` tokens of each document, or of all alike, have none."""
     k = scores.ids.shape[1]
-    lengths = [document.n_tokens - n_unscored for document in documents]
+    firsts = np.broadcast_to(n_unscored, len(documents)).tolist()
+    cut = list(zip(documents, firsts, strict=True))
+    lengths = [document.n_tokens - first for document, first in cut]
     columns: dict[str, Any] = {
         "doc_id": np.repeat(np.array([document.document.doc_id for document in documents], dtype=object), lengths),
-        "position": np.concatenate([np.arange(n_unscored, document.n_tokens) for document in documents]),
-        "token_id": np.concatenate([document.token_ids[n_unscored:] for document in documents]),
-        "char_start": np.concatenate([document.char_start[n_unscored:] for document in documents]),
-        "char_end": np.concatenate([document.char_end[n_unscored:] for document in documents]),
+        "position": np.concatenate([np.arange(first, document.n_tokens) for document, first in cut]),
+        "token_id": np.concatenate([document.token_ids[first:] for document, first in cut]),
+        "char_start": np.concatenate([document.char_start[first:] for document, first in cut]),
+        "char_end": np.concatenate([document.char_end[first:] for document, first in cut]),
         "logsumexp": scores.logsumexp,
         "target_logit": scores.target_logit,
         "target_rank": scores.target_rank,
         "entropy": scores.entropy,
+        **dict(zip(map(temperature_column, temperatures), scores.tempered.T, strict=True)),
         **dict(zip(id_columns(k), scores.ids.T, strict=True)),
         **dict(zip(logit_columns(k), scores.logits.T, strict=True)),
     }
-    schema = arrow_schema([column.name for column in FIXED_COLUMNS] + id_columns(k) + logit_columns(k))
+    schema = arrow_schema(list(columns))
     arrays = [pa.array(np.ascontiguousarray(columns[field.name]), type=field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)

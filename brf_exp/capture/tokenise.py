@@ -1,7 +1,9 @@
 """Documents as token ids with the characters each came from."""
 
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,7 +54,26 @@ def tokenise(
     most `max_tokens` in all. `n_unscored` is how many tokens of each document are not scored (1 without a beginning
     token, else 0). Documents without a scored position are left out.
     """
-    kept: list[TokenisedDocument] = []
+    return list(
+        iter_tokenised(
+            documents,
+            tokenizer,
+            n_unscored=n_unscored,
+            max_tokens=max_tokens,
+            max_document_tokens=max_document_tokens,
+        )
+    )
+
+
+def iter_tokenised(
+    documents: Iterable[Document],
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    n_unscored: int,
+    max_tokens: int | None,
+    max_document_tokens: int | None,
+) -> Iterator[TokenisedDocument]:
+    """The same one by one: only one document's tokens are in memory."""
     left = max_tokens
     for document in documents:
         if left is not None and left <= 0:
@@ -62,9 +83,8 @@ def tokenise(
         tokenised = tokenised.cut(min((limit for limit in limits if limit is not None), default=tokenised.n_tokens))
         n_scored = tokenised.n_tokens - n_unscored
         if n_scored > 0:
-            kept.append(tokenised)
             left = None if left is None else left - n_scored
-    return kept
+            yield tokenised
 
 
 def _encode(document: Document, tokenizer: "PreTrainedTokenizerBase") -> TokenisedDocument:
@@ -83,3 +103,54 @@ def check_vocabulary(documents: Iterable[TokenisedDocument], *, vocabulary_size:
                 f"`{name}` must have a logit for every token id of its tokenizer, got id {largest} in document "
                 f"{tokenised.document.doc_id!r} and {vocabulary_size} logits. Use the model's own tokenizer."
             )
+
+
+class TokenStore:
+    """Tokens of many documents in a file that vanishes with its user, not in memory: 12 bytes per token in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed with the store
+        self._doc_ids: list[str] = []
+        self._lengths: list[int] = []
+
+    def __enter__(self) -> "TokenStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, document: TokenisedDocument) -> None:
+        """Put a document behind the others."""
+        columns = (document.token_ids, document.char_start, document.char_end)
+        self._file.write(np.stack([column.astype(np.int32) for column in columns]).tobytes())
+        self._doc_ids.append(document.document.doc_id)
+        self._lengths.append(document.n_tokens)
+
+    def finished(self) -> "StoredTokens":
+        """What was added, to be read; that lives on when the store is closed."""
+        self._file.flush()
+        lengths = np.array(self._lengths, dtype=np.int64)
+        n_values = 3 * int(lengths.sum())
+        values = np.memmap(self._file, dtype=np.int32, mode="r", shape=(n_values,)) if n_values else _NO_TOKENS
+        return StoredTokens(tuple(self._doc_ids), lengths, np.concatenate([[0], np.cumsum(3 * lengths)]), values)
+
+
+_NO_TOKENS = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True)
+class StoredTokens:
+    """Documents by number as TokenStore took them; their texts were put down elsewhere and are empty here.
+
+    `lengths` (D,) tokens of each document; `offsets` (D + 1,) where its three rows of `values` begin.
+    """
+
+    doc_ids: tuple[str, ...]
+    lengths: np.ndarray
+    offsets: np.ndarray
+    values: np.ndarray
+
+    def document(self, index: int) -> TokenisedDocument:
+        """One document, read from the disk when its arrays are."""
+        rows = self.values[self.offsets[index] : self.offsets[index + 1]].reshape(3, -1)
+        return TokenisedDocument(Document(self.doc_ids[index], ""), rows[0], rows[1], rows[2])

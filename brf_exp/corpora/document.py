@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import IO
 
 from brf_exp.errors import InputError
 
@@ -35,18 +36,26 @@ def fingerprint(documents: Iterable[Document]) -> str:
     """SHA-256 over ids and texts, in order: equal fingerprints mean equal text."""
     digest = hashlib.sha256()
     for document in documents:
-        for part in (document.doc_id, document.text):
-            raw = part.encode("utf-8", "surrogatepass")
-            digest.update(len(raw).to_bytes(8, "big") + raw)
+        digest.update(_told(document.doc_id) + _told(document.text))
     return digest.hexdigest()
 
 
-def write_texts(path: Path, documents: Iterable[Document]) -> None:
-    """Write ids and texts as JSON lines, `{"doc_id": ..., "text": ...}`."""
+def _told(text: str) -> bytes:
+    """A text with its length before it: no two lists of texts are the same bytes."""
+    raw = text.encode("utf-8", "surrogatepass")
+    return len(raw).to_bytes(8, "big") + raw
+
+
+def write_texts(path: Path, documents: Iterable[Document]) -> str:
+    """Write ids and texts as JSON lines, `{"doc_id": ..., "text": ...}`; returns the fingerprint. One pass."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for document in documents:
-            line = json.dumps({"doc_id": document.doc_id, "text": document.text}, ensure_ascii=False)
-            file.write(line + "\n")
+        return fingerprint(_written(file, documents))
+
+
+def _written(file: IO[str], documents: Iterable[Document]) -> Iterator[Document]:
+    for document in documents:
+        file.write(json.dumps({"doc_id": document.doc_id, "text": document.text}, ensure_ascii=False) + "\n")
+        yield document
 
 
 def read_texts(path: Path) -> dict[str, str]:

@@ -1,25 +1,35 @@
 """Stage `capture`: one model over one corpus, kept as rows; never done twice."""
 
-import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from brf_exp.capture.parts import Part, remove_side_files, write_parts
-from brf_exp.capture.progress import progress_bar
-from brf_exp.capture.tokenise import TokenisedDocument, check_vocabulary, tokenise
-from brf_exp.config import CaptureConfig, CaptureStageConfig, CorpusConfig, ModelConfig
-from brf_exp.corpora.document import TEXTS, Document, fingerprint, write_texts
+from brf_exp.capture import workplace
+from brf_exp.capture.generated_rows import GeneratedRows, sampling_settings
+from brf_exp.capture.making import Making
+from brf_exp.capture.parts import Part, RowSource
+from brf_exp.capture.scored_rows import ScoredRows, content_of, open_generated
+from brf_exp.capture.shards import REQUIREMENT, is_shard
+from brf_exp.capture.teacher_forced import TeacherForced
+from brf_exp.config import (
+    CaptureConfig,
+    CaptureMode,
+    CaptureStageConfig,
+    CorpusConfig,
+    Dtype,
+    GenerationConfig,
+    ModelConfig,
+)
+from brf_exp.corpora.document import Document, fingerprint
 from brf_exp.corpora.load import load_documents
-from brf_exp.errors import BrfError, ConfigError, InputError
+from brf_exp.errors import ConfigError
 from brf_exp.models.load import LoadedModel, load_model
 from brf_exp.models.reference import ModelFiles, ModelReference, fetch, identify, resolve
 from brf_exp.storage import captures, runs, schema
 
 CONDITIONS = ("none",)
-COMPUTING_PACKAGES = ("tokenizers", "torch", "transformers")
 KEY_CHARS = 16
 
 
@@ -33,9 +43,22 @@ class Request:
     corpus: CorpusConfig
     settings: CaptureConfig
     condition: str
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    seed: int = 0
+    tokens_of: captures.Capture | None = None
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model goes on from the texts instead of reading them."""
+        return self.settings.mode == CaptureMode.GENERATION and self.tokens_of is None
 
     def determines(self) -> dict[str, Any]:
         """Everything that determines the rows: the capture's key is the hash of it."""
+        more: dict[str, Any] = {}
+        if self.generates:
+            more = {"generation": sampling_settings(self.generation), "seed": self.seed}
+        elif self.tokens_of is not None:
+            more = {"tokens_of": content_of(self.tokens_of)}
         return {
             "capture_schema": schema.CAPTURE_SCHEMA,
             "model": {
@@ -49,7 +72,9 @@ class Request:
                 "max_document_tokens": self.corpus.max_document_tokens,
             },
             "condition": self.condition,
-            "capture": asdict(self.settings),
+            # Who computes which parts does not change them.
+            "capture": {name: value for name, value in asdict(self.settings).items() if name != "shard"},
+            **more,
         }
 
 
@@ -60,6 +85,7 @@ def run(config: CaptureStageConfig) -> Path:
         config.corpus,
         config.capture,
         condition=config.condition,
+        generation=config.generation,
         runs_dir=Path(config.runs_dir),
         seed=config.seed,
         progress=config.progress,
@@ -72,38 +98,56 @@ def capture(
     capture: CaptureConfig,
     *,
     condition: str = "none",
+    generation: GenerationConfig | None = None,
     runs_dir: Path,
     seed: int = 0,
     progress: bool = False,
 ) -> Path:
     """The folder of a model's capture on a corpus, made now or found made.
 
-    Where it is there already, neither torch nor transformers is imported. An interrupted capture goes on behind its
-    last finished part, to the same bytes. Nothing in it is random: `seed` is recorded only.
+    Where it is there already, neither torch nor transformers is imported. An interrupted capture goes on with what is
+    missing, to the same bytes; several processes can work on one. With `capture.shard`, the folder is the unfinished
+    one as long as parts of other shards are missing. Only generation is random, and `seed` decides about it.
     Raises ConfigError for settings, InputError for a model or corpus that cannot be used.
     """
     _check(corpus, capture, condition)
+    capture = replace(capture, temperatures=sorted(capture.temperatures))
     reference = fetch(model if isinstance(model, ModelReference) else resolve(model))
-    request = Request(reference, identify(reference), load_documents(corpus), corpus, capture, condition)
-    key = runs.content_key(request.determines())
+    wanted, tokens_of = generation or GenerationConfig(), None
+    if capture.mode == CaptureMode.GENERATION and wanted.tokens_of is not None:
+        tokens_of = open_generated(Path(wanted.tokens_of).expanduser().absolute())
+    documents = load_documents(corpus) if tokens_of is None else []
+    files = identify(reference)
+    request = Request(reference, files, documents, corpus, capture, condition, wanted, seed, tokens_of)
+    determines = request.determines()
+    key = runs.content_key(determines)
     final = runs_dir / "captures" / runs.slug(reference.name) / key[:KEY_CHARS]
-    if (final / captures.MANIFEST).is_file():
+    if workplace.is_finished(final):
+        workplace.sweep(final)
         return final
+    if (final / captures.MANIFEST).exists():
+        workplace.reopen(final)
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    loaded = load_model(reference, capture.dtype, capture.device, files=request.files)
+    loaded = load_model(
+        reference,
+        capture.dtype,
+        capture.device,
+        files=request.files,
+        device_map=capture.device_map,
+        compiled=capture.compile and not request.generates,
+    )
     _check_against_model(capture, loaded)
-    used = _tokenised(request, loaded)
-    with runs.locked(final):
-        if not (final / captures.MANIFEST).is_file():
-            partial = final.with_name(final.name + ".partial")
-            parts = _fill(partial, loaded, used, capture, progress=progress)
-            manifest: dict[str, Any] = {"schema": schema.CAPTURE_SCHEMA, "stage": "capture", "key": key}
-            manifest |= {"determines": request.determines(), **_facts(request, loaded, used, parts)}
-            manifest["corpus"]["texts_sha256"] = captures.sha256_of(partial / TEXTS)
-            manifest["packages"] = runs.package_versions()
-            manifest["environment"] = {"seed": seed, "started": started, **_machine(loaded), **runs.environment()}
-            _finish(partial, final, manifest)
-    return final
+    if loaded.head is None:
+        workplace.say(
+            f"{reference.name}: logits of all positions are made at once, since {loaded.headless_reason}. "
+            "The numbers are the same, at a higher cost."
+        )
+    described = {"schema": schema.CAPTURE_SCHEMA, "stage": "capture", "key": key, "determines": determines}
+    environment = {"seed": seed, "started": started, **_machine(loaded)}
+    # The documents are the source's from here on: once they are tokenised, no text stays in memory.
+    source, request = _source(request, loaded), replace(request, documents=[])
+    making = Making(final, key, source, loaded, capture, progress=progress)
+    return making.made(lambda parts: {**described, **_facts(request, loaded, source, parts)}, environment)
 
 
 def _check(corpus: CorpusConfig, capture: CaptureConfig, condition: str) -> None:
@@ -121,6 +165,8 @@ def _check(corpus: CorpusConfig, capture: CaptureConfig, condition: str) -> None
     for name, (value, least) in smallest.items():
         if value is not None and value < least:
             raise ConfigError(f"`{name}` must be at least {least}, got {value}.")
+    if capture.shard is not None and not is_shard(capture.shard):
+        raise ConfigError(f"`capture.shard` must be {REQUIREMENT}, got {capture.shard!r}.")
 
 
 def _check_against_model(capture: CaptureConfig, loaded: LoadedModel) -> None:
@@ -138,41 +184,17 @@ def _check_against_model(capture: CaptureConfig, loaded: LoadedModel) -> None:
         )
 
 
-def _tokenised(request: Request, loaded: LoadedModel) -> list[TokenisedDocument]:
-    """The documents that are scored, cut as the corpus settings say."""
-    used = tokenise(
-        request.documents,
-        loaded.tokenizer,
-        n_unscored=0 if loaded.beginning_id is not None else 1,
-        max_tokens=request.corpus.max_tokens,
-        max_document_tokens=request.corpus.max_document_tokens,
-    )
-    if not used:
-        raise InputError(f"`corpus` must have text that gives {loaded.reference.name} a token to score, got none.")
-    check_vocabulary(used, vocabulary_size=loaded.true_vocabulary_size, name=loaded.reference.name)
-    return used
+def _source(request: Request, loaded: LoadedModel) -> RowSource:
+    """Where the rows come from."""
+    settings, corpus = request.settings, request.corpus
+    if request.tokens_of is not None:
+        return ScoredRows(loaded, request.tokens_of, settings, max_tokens=corpus.max_tokens)
+    if request.generates:
+        return GeneratedRows(loaded, request.documents, corpus, settings, request.generation, seed=request.seed)
+    return TeacherForced(loaded, request.documents, corpus, settings)
 
 
-def _fill(
-    partial: Path, loaded: LoadedModel, used: Sequence[TokenisedDocument], settings: CaptureConfig, *, progress: bool
-) -> list[Part]:
-    """Write the texts and the parts that are missing; what a user must mend leaves nothing behind."""
-    partial.mkdir(exist_ok=True)
-    write_texts(partial / TEXTS, (document.document for document in used))
-    versions = runs.package_versions()
-    made_by = {name: versions[name] for name in COMPUTING_PACKAGES}
-    n_tokens = sum(document.n_tokens for document in used)
-    try:
-        with progress_bar(f"capture {loaded.reference.name}", n_tokens=n_tokens, enabled=progress) as on_tokens:
-            return write_parts(partial, loaded, used, settings, made_by=made_by, on_tokens=on_tokens)
-    except BrfError:
-        shutil.rmtree(partial)
-        raise
-
-
-def _facts(
-    request: Request, loaded: LoadedModel, used: Sequence[TokenisedDocument], parts: Sequence[Part]
-) -> dict[str, Any]:
+def _facts(request: Request, loaded: LoadedModel, source: RowSource, parts: Sequence[Part]) -> dict[str, Any]:
     """What capture.json says of the rows."""
     reference, settings = request.reference, request.settings
     return {
@@ -186,20 +208,22 @@ def _facts(
             "n_excluded_ids": loaded.padded_vocabulary_size - loaded.true_vocabulary_size,
         },
         "tokenizer_fingerprint": loaded.tokenizer_fingerprint,
-        "corpus": {**asdict(request.corpus), "fingerprint": fingerprint(document.document for document in used)},
         "condition": request.condition,
-        "mode": "teacher_forced",
-        "temperatures": [1.0],
+        **source.facts(),
         "beginning_id": loaded.beginning_id,
-        "first_position": 0 if loaded.beginning_id is not None else 1,
         "context_tokens": min(loaded.context_tokens, settings.batch_tokens),
         "min_context_tokens": settings.min_context_tokens,
         "k": settings.k,
-        "dtype": {"forward": settings.dtype, "head": settings.dtype, "kept": "float32"},
+        "dtype": {"forward": settings.dtype, "head": _head_dtype(settings, loaded), "kept": "float32"},
         "rows": sum(part.rows for part in parts),
-        "documents": len(used),
+        "documents": sum(part.documents for part in parts),
         "parts": [asdict(part) for part in parts],
     }
+
+
+def _head_dtype(settings: CaptureConfig, loaded: LoadedModel) -> Dtype:
+    """Number type of the output layer: at least float32 where it is run by itself."""
+    return settings.dtype if loaded.head is None or settings.dtype == Dtype.FLOAT64 else Dtype.FLOAT32
 
 
 def _machine(loaded: LoadedModel) -> dict[str, Any]:
@@ -209,11 +233,3 @@ def _machine(loaded: LoadedModel) -> dict[str, Any]:
     name = torch.cuda.get_device_name(loaded.device) if loaded.device.type == "cuda" else loaded.device.type
     folder = loaded.reference.folder
     return {"device": name, "n_threads": torch.get_num_threads(), "model_folder": str(folder)}
-
-
-def _finish(partial: Path, final: Path, manifest: dict[str, Any]) -> None:
-    """Describe the rows and give the folder its name."""
-    runs.write_json(partial / captures.MANIFEST, manifest)
-    remove_side_files(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.replace(final)

@@ -3,7 +3,10 @@
 import contextlib
 import hashlib
 import json
+import os
+import platform
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from brf_exp.errors import InputError, MissingInputError
+from brf_exp.errors import BrfError, InputError, MissingInputError
 from brf_exp.storage import schema
 
 MANIFEST = "capture.json"
 ROW_GROUP_ROWS = 65536
+AGAIN = "The same capture command makes it again; a submission is ingested again with replace=true."
+_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,13 @@ def part_name(index: int) -> str:
 
 def write_part(path: Path, table: pa.Table, *, row_group_rows: int = ROW_GROUP_ROWS) -> str:
     """Write one part whole or not at all; returns the SHA-256 of its bytes."""
-    with open_part(path, table.schema) as file:
-        file.write_table(table, row_group_size=row_group_rows)
-    return finish_part(path)
+    try:
+        with open_part(path, table.schema) as file:
+            file.write_table(table, row_group_size=row_group_rows)
+        return finish_part(path)
+    except BaseException:
+        _partial(path).unlink(missing_ok=True)
+        raise
 
 
 def open_part(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -55,28 +63,62 @@ def open_part(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         use_dictionary=[n for n in schema.names if n in ("doc_id", "token_id") or n.startswith("id_")],
         use_byte_stream_split=[f.name for f in schema if pa.types.is_floating(f.type)],
         write_statistics=True,
+        write_page_checksum=True,
     )
 
 
 def finish_part(path: Path) -> str:
-    """Give a written part its name; returns the SHA-256 of its bytes."""
-    _partial(path).replace(path)
-    return sha256_of(path)
+    """Give a written part its name; returns the SHA-256 of its bytes, which are on the disk by then."""
+    partial = _partial(path)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    partial.replace(path)
+    return digest
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write a file under that nobody else uses; it becomes `path` when the block ends without an error."""
+    partial = _partial(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def leftovers(folder: Path, name: str = "*") -> list[Path]:
+    """Half-written files of `name` in a folder, whoever left them."""
+    return sorted(folder.glob(f".{name}.*{_PARTIAL}"))
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
+    """Hidden, and with the process in its name: two processes never write to one file."""
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{_PARTIAL}")
 
 
 def read_part(path: Path, names: Sequence[str]) -> pa.Table:
     """The named columns of one part file."""
-    return pq.read_table(path, columns=list(names), partitioning=None, use_threads=False)
+    return pq.read_table(
+        path, columns=list(names), partitioning=None, use_threads=False, page_checksum_verification=True
+    )
 
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _n_rows_of(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
+    """A type without the codes that a reader was asked for."""
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
 
 
 @dataclass(frozen=True)
@@ -90,11 +132,9 @@ class Capture:
     manifest: dict[str, Any]
     most_logits: int | None = None
 
-    @cached_property
-    def _dataset(self) -> ds.Dataset:
-        parts = [str(self.folder / part["name"]) for part in self.manifest["parts"]]
-        with self._readable():
-            return ds.dataset(parts, format="parquet")
+    @property
+    def _paths(self) -> list[Path]:
+        return [self.folder / part["name"] for part in self.manifest["parts"]]
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:
@@ -103,12 +143,20 @@ class Capture:
             yield
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
             text = str(error).splitlines()[0].rstrip(".")
-            raise InputError(f"`{self.folder}` must hold whole part files: {text}. Capture or ingest again.") from error
+            raise InputError(
+                f"`{self.folder}` must hold whole part files: {text}. Delete the damaged part. {AGAIN}"
+            ) from error
+
+    @cached_property
+    def _types(self) -> dict[str, pa.DataType]:
+        """Type of every column of the first part, which stands for all."""
+        with self._readable():
+            return {field.name: field.type for path in self._paths[:1] for field in pq.read_schema(path)}
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns present."""
-        names = self._dataset.schema.names
+        names = list(self._types)
         if self.most_logits is None:
             return tuple(names)
         beyond = {f"{kind}_{place}" for kind in ("id", "logit") for place in range(self.most_logits + 1, len(names))}
@@ -151,8 +199,9 @@ class Capture:
 
     def require_whole(self) -> None:
         """Raise InputError where the part files do not hold the rows that the manifest counts; no row is read."""
-        with self._readable():
-            found = self._dataset.count_rows()
+        # Footers one by one: a dataset would keep a quarter of a megabyte of each.
+        with self._readable(), ThreadPoolExecutor() as pool:
+            found = sum(pool.map(_n_rows_of, self._paths))
         if found != self.n_rows:
             raise InputError(
                 f"`{self.folder}` must hold the {self.n_rows} rows that its {MANIFEST} counts, got {found}. "
@@ -161,8 +210,8 @@ class Capture:
 
     def read(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """The named numeric columns, each of shape (n_rows,)."""
-        with self._readable():
-            table = self._dataset.to_table(columns=list(names))
+        with self._readable(), ThreadPoolExecutor() as pool:
+            table = pa.concat_tables(pool.map(lambda path: self._part_table(path, list(names)), self._paths))
         return {name: table.column(name).to_numpy() for name in names}
 
     def read_matrix(self, names: Sequence[str]) -> np.ndarray:
@@ -178,19 +227,24 @@ class Capture:
 
         A dataset scanner would read ahead as long as the consumer is slower, up to a gigabyte whatever it is told.
         """
-        for part in self.manifest["parts"]:
-            with self._readable():
-                yield from self._part_batches(self.folder / part["name"], list(names), n_rows)
+        for path in self._paths:
+            with self._readable(), self._open(path, list(names)) as file:
+                yield from file.iter_batches(batch_size=n_rows, columns=list(names), use_threads=False)
 
-    def _part_batches(self, path: Path, names: list[str], n_rows: int) -> Iterator[pa.RecordBatch]:
-        expected = {field.name: field.type for field in self._dataset.schema}
-        found = {field.name: field.type for field in pq.read_schema(path)}
-        if any(found.get(name) != expected[name] for name in names):
-            raise pa.ArrowInvalid(f"{path.name} has not the columns of the first part")
+    def _part_table(self, path: Path, names: list[str]) -> pa.Table:
+        with self._open(path, names) as file:
+            return file.read(columns=names, use_threads=False)
+
+    def _open(self, path: Path, names: list[str]) -> pq.ParquetFile:
+        """A part to read the named columns from, which must be of the first part's types."""
         # Names of documents as codes: a string per row would cost more than all numbers together.
         codes = [name for name in names if name == "doc_id"]
-        with pq.ParquetFile(path, read_dictionary=codes, pre_buffer=False) as file:
-            yield from file.iter_batches(batch_size=n_rows, columns=names, use_threads=False)
+        file = pq.ParquetFile(path, read_dictionary=codes, pre_buffer=False, page_checksum_verification=True)
+        found = {field.name: _plain(field.type) for field in file.schema_arrow}
+        if any(found.get(name) != self._types[name] for name in names):
+            file.close()
+            raise pa.ArrowInvalid(f"{path.name} has not the columns of the first part")
+        return file
 
     @cached_property
     def documents(self) -> DocumentIndex:
@@ -266,9 +320,25 @@ def open_capture(folder: Path) -> Capture:
             f"`{manifest_path}` must have schema {schema.CAPTURE_SCHEMA}, got {manifest.get('schema')!r}. "
             "Capture again with this version."
         )
-    for part in manifest["parts"]:
-        if Path(part["name"]).name != part["name"]:
-            raise InputError(f"`{manifest_path}` must name parts inside its own folder, got {part['name']!r}.")
-        if not (folder / part["name"]).is_file():
-            raise MissingInputError(f"`{folder / part['name']}` must exist. Delete the folder and capture again.")
+    damage = first_damage(folder, manifest)
+    if damage:
+        raise damage
     return Capture(folder, manifest)
+
+
+def first_damage(folder: Path, manifest: dict[str, Any]) -> BrfError | None:
+    """What is wrong with the first part file that is missing or not as long as its manifest says; nothing is read.
+
+    Bytes that changed within a file are noticed when their pages are read, which carry checksums.
+    """
+    for part in manifest["parts"]:
+        path = folder / part["name"]
+        if Path(part["name"]).name != part["name"]:
+            return InputError(f"`{folder / MANIFEST}` must name parts inside its own folder, got {part['name']!r}.")
+        try:
+            n_bytes = path.stat().st_size
+        except OSError:
+            return MissingInputError(f"`{path}` must exist. {AGAIN}")
+        if n_bytes != part.get("bytes", n_bytes):
+            return InputError(f"`{path}` must have {part['bytes']} bytes, got {n_bytes}. {AGAIN}")
+    return None

@@ -38,7 +38,7 @@ class PartWriter:
             self._write((self._n_rows - 1) // self._row_group_rows * self._row_group_rows)
 
     def finish(self) -> list[dict[str, Any]]:
-        """Write what is left; returns name, rows, documents and SHA-256 of every part."""
+        """Write what is left; returns name, rows, documents, bytes and SHA-256 of every part."""
         while self._n_rows:
             cut = self._cut() if self._is_full() else None
             self._end(self._n_rows if cut is None else cut)
@@ -73,7 +73,9 @@ class PartWriter:
         self.close()
         rows, self._n_written = self._n_written, 0
         sha256 = finish_part(self._path)
-        self.parts.append({"name": self._path.name, "rows": rows, "documents": documents, "sha256": sha256})
+        n_bytes = self._path.stat().st_size
+        named = {"name": self._path.name, "rows": rows, "documents": documents}
+        self.parts.append(named | {"bytes": n_bytes, "sha256": sha256})
 
     def _write(self, n_rows: int) -> None:
         """Write the first rows pending to the open part."""

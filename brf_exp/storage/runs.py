@@ -23,6 +23,7 @@ import yaml
 
 import brf_exp
 from brf_exp.errors import MissingInputError
+from brf_exp.storage.locks import flock
 
 RESULTS = "results.json"
 MANIFEST = "manifest.json"
@@ -125,7 +126,7 @@ def locked(final: Path) -> Iterator[None]:
     """Hold the lock of a folder to be made; waits for another process, and is released by death."""
     final.parent.mkdir(parents=True, exist_ok=True)
     with lock_path(final).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        flock(file, fcntl.LOCK_EX, lock_path(final))
         yield
 
 

@@ -43,6 +43,11 @@ def logit_columns(k: int) -> list[str]:
     return [f"logit_{rank}" for rank in range(1, k + 1)]
 
 
+def temperature_column(temperature: float) -> str:
+    """Name of the column with the logsumexp at a temperature, e.g. logsumexp_t0.7."""
+    return f"logsumexp_t{temperature:.6f}".rstrip("0").rstrip(".")
+
+
 def k_of(names: list[str]) -> int:
     """How many logit columns stand in a row: logit_1, logit_2, ... without a gap."""
     present = set(names)
