@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 EMBEDDED := tiny_prose tiny_code tiny_mixed tiny_bytes
 
-.PHONY: help setup run test check format calibration bench fuzz figures models constraints build clean
+.PHONY: help setup run test check format slurm calibration bench fuzz figures models constraints build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ run: $(READY) ## Test the embedded pair from capture to report (ARGS='pair=... p
 test: $(READY) ## Run the tests (ARGS='-k name')
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
+slurm: $(READY) ## Run sweeps on a real Slurm of two emulated nodes, brought up here (as root; ARGS='-k name')
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" timeout 600 $(VENV)/bin/python -m pytest -m slurm tests/sweeps/test_slurm.py $(ARGS)
+
 check: $(READY) ## Lint, check the format, the types and the import layers
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
@@ -39,7 +42,7 @@ calibration: $(READY) ## Simulate what docs/calibration.md reports, then run the
 	@$(VENV)/bin/python -m calibration
 	@$(VENV)/bin/python -m pytest -m slow $(ARGS)
 
-bench: $(READY) ## Measure ratios side by side (ARGS='--repeats 5')
+bench: $(READY) ## Measure ratios side by side (ARGS='--only capture --repeats 5')
 	@$(VENV)/bin/python benchmarks/bench.py $(ARGS)
 
 fuzz: $(READY) ## Break submissions at random, 100,000 of them (ARGS='--cases 1000 --seed 1')

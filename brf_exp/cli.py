@@ -53,6 +53,10 @@ def _dispatch(arguments: list[str]) -> int:
     from brf_exp.overrides import read_request
 
     request = read_request(stage, rest)
-    from brf_exp.compose import launch
+    if request.sweep:
+        from brf_exp.multirun import launch_sweep
 
-    return launch(request)
+        return launch_sweep(request)
+    from brf_exp.compose import launch_once
+
+    return launch_once(request)

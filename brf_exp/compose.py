@@ -1,14 +1,10 @@
 """Hydra's part: compose a stage's settings, turn them into its dataclass, run it once or as a sweep."""
 
 import contextlib
-import hashlib
 import importlib
-import json
 import os
 import re
-import shutil
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,12 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from brf_exp.checks import check
 from brf_exp.config import STAGES, StageConfig
-from brf_exp.errors import BrfError, ConfigError, MissingInputError
-from brf_exp.overrides import Request, quoted
+from brf_exp.errors import ConfigError, MissingInputError
+from brf_exp.overrides import Request
 from brf_exp.paths import conf_dir
 from brf_exp.settings import require_known_tree, settings_of
 
-STATUS = "status.json"
 MODEL_PACKAGES = ("datasets", "safetensors", "tokenizers", "torch", "transformers")
 _RAISE = "HYDRA_FULL_ERROR"
 # Hydra composes and launches; it writes no folder, log or copy of its own for a single run.
@@ -38,13 +33,30 @@ _QUIET = (
 )
 
 
-def launch(request: Request) -> int:
-    """Run a request; returns the exit code. Errors before any job starts are raised."""
+def launch_once(request: Request) -> int:
+    """Run a request that is no sweep; returns the exit code. Errors are raised."""
+    outcome: list[Path | Exception] = []
+
+    def job(composed: DictConfig) -> None:
+        try:
+            _refuse_sweep()
+            outcome.append(run_stage(composed, request.stage))
+        except Exception as error:  # carried past Hydra, which would print lines of its own
+            outcome.append(error)
+
+    call_hydra(request, job, ["hydra.mode=RUN"])
+    for made in outcome:
+        if isinstance(made, Exception):
+            raise made
+        print(made.absolute(), flush=True)
+    return 0
+
+
+def store_options(request: Request) -> None:
+    """Tell Hydra the options that stand in no YAML file."""
     store = ConfigStore.instance()
-    store.store(name=f"{request.stage}_schema", node=STAGES[request.stage])
     for (group, name), values in request.options.items():
         store.store(group=group, name=name, node=values)
-    return _launch_sweep(request) if request.sweep else _launch_once(request)
 
 
 def to_config(composed: DictConfig, stage: str) -> StageConfig:
@@ -77,78 +89,24 @@ def run_stage(composed: DictConfig, stage: str) -> Path:
     return made
 
 
-def _launch_once(request: Request) -> int:
-    outcome: list[Path | Exception] = []
-
-    def job(composed: DictConfig) -> None:
-        try:
-            outcome.append(run_stage(composed, request.stage))
-        except Exception as error:  # carried past Hydra, which would print lines of its own
-            outcome.append(error)
-
-    _call_hydra(request, job, [])
-    for made in outcome:
-        if isinstance(made, Exception):
-            raise made
-        print(made.absolute(), flush=True)
-    return 0
-
-
-def _launch_sweep(request: Request) -> int:
-    """Run every combination; each job leaves its exit code in a file, since launchers may use other processes."""
-    stage = request.stage
-    sweep_dir = _sweep_dir(request)
-    is_new = not sweep_dir.exists()
-
-    def job(composed: DictConfig) -> None:
-        hydra_config = HydraConfig.get()
-        overrides = list(hydra_config.overrides.task)
-        code, message = _run_reporting(composed, stage, overrides)
-        status = {"overrides": overrides, "exit_code": code, "message": message}
-        folder = Path(hydra_config.runtime.output_dir)
-        (folder / STATUS).write_text(json.dumps(status, indent=1) + "\n", encoding="utf-8")
-
-    for old in sweep_dir.glob(f"*/{STATUS}"):
-        old.unlink()
-    try:
-        _call_hydra(request, job, [f"hydra.sweep.dir={quoted(str(sweep_dir))}", "hydra.sweep.subdir=${hydra:job.num}"])
-    except ConfigError:
-        if is_new:
-            shutil.rmtree(sweep_dir, ignore_errors=True)
-        raise
-    codes = [json.loads(path.read_text(encoding="utf-8"))["exit_code"] for path in sweep_dir.glob(f"*/{STATUS}")]
-    return 1 if 1 in codes else max(codes, default=0)
-
-
-def _run_reporting(composed: DictConfig, stage: str, overrides: list[str]) -> tuple[int, str]:
-    """Run one job of a sweep, say at once how it went, and go on."""
-    try:
-        made = run_stage(composed, stage).absolute()
-    except BrfError as error:
-        message = " ".join(str(error).splitlines())
-        print(f"brf-exp: [{', '.join(overrides)}] {message}", file=sys.stderr, flush=True)
-        return 2, message
-    except Exception as error:
-        print(f"brf-exp: [{', '.join(overrides)}] failed:", file=sys.stderr)
-        traceback.print_exc()
-        return 1, repr(error)
-    print(made, flush=True)
-    return 0, str(made)
-
-
-def _sweep_dir(request: Request) -> Path:
-    key = hashlib.sha256("\0".join(sorted(request.overrides)).encode()).hexdigest()[:8]
-    return request.runs_dir / "sweeps" / f"{request.stage}-{key}"
-
-
-def _call_hydra(request: Request, job: Callable[[DictConfig], None], more: list[str]) -> None:
+def call_hydra(request: Request, job: Callable[[DictConfig], None], more: list[str]) -> None:
     """hydra.main over the request's own arguments; what Hydra refuses becomes a ConfigError."""
+    ConfigStore.instance().store(name=f"{request.stage}_schema", node=STAGES[request.stage])
+    store_options(request)
     decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=request.stage)
     with _as_command([*request.flags, *_QUIET, *more, *request.overrides]):
         try:
             decorate(job)()
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(_one_line(error, request.stage)) from error
+
+
+def _refuse_sweep() -> None:
+    """An experiment file that is a sweep would be run as a single job, silently."""
+    params = HydraConfig.get().sweeper.get("params")
+    if params:
+        names = ", ".join(sorted(params))
+        raise ConfigError(f"`-m` must be given for an experiment that is a sweep (over {names}), got a single run.")
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from brf_exp.paths import conf_dir
 from brf_exp.settings import Setting, closest, groups_of, require_known, settings_of
 
 PATH_KEYS = frozenset(
-    "claims.ledger corpus.path model.id out pair.a pair.b pair.proxy pair.submission phase.table proxy run runs_dir "
-    "report submission".split()
+    "claims.ledger corpus.path generation.tokens_of model.id out pair.a pair.b pair.proxy pair.submission phase.table "
+    "proxy run runs runs_dir report submission".split()
 )
 CAPTURE_LISTS = frozenset(("captures", "recapture.captures"))
 LIST_KEYS = CAPTURE_LISTS | {"pair.others"}
@@ -35,6 +35,7 @@ class Request:
     overrides: list[str]
     runs_dir: Path
     options: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    folders: list[Path] = field(default_factory=list)
 
 
 @dataclass
@@ -60,7 +61,10 @@ class _Reader:
             raise ConfigError(f"`{override}` must be of the form key=value, got no `=`.")
         if "_target_" in key:
             raise ConfigError(f"`{key}` must be a setting of `{self.stage}`, got an object to build. Leave it out.")
-        if key.split(".")[0].split("/")[0] == "hydra" or self._is_extra_group(key):
+        if key.split(".")[0].split("/")[0] == "hydra":
+            return override
+        if self._is_extra_group(key):
+            self._require_options(key, value or "")
             return override
         require_known(self.schema, key, stage=self.stage)
         return override if value is None else f"{prefix}{key}={self._value(key, value)}"
@@ -70,6 +74,15 @@ class _Reader:
         if not key or key in _FIELD_GROUPS:
             return False
         return any((folder / key).is_dir() for folder in self.folders)
+
+    def _require_options(self, group: str, value: str) -> None:
+        """Raise ConfigError for a name that is no YAML option of such a group."""
+        options = sorted(options_of(group, self.folders))
+        for name in [] if _SWEEP_FUNCTION.fullmatch(value) else value.split(","):
+            if name not in (*options, "", "null"):
+                raise ConfigError(
+                    f"`{group}` must be one of {', '.join(options)}, got {name!r}. {closest(name, options)}".rstrip()
+                )
 
     def _value(self, key: str, value: str) -> str:
         if key in groups_of(self.schema):
@@ -129,7 +142,13 @@ def read_request(stage: str, arguments: list[str]) -> Request:
     flags, overrides, sweep, config_dirs = _sorted_arguments(arguments)
     reader = _Reader(stage, sweep, _runs_dir(overrides), [conf_dir(), *config_dirs])
     read = [reader.read(override) for override in overrides]
-    return Request(stage, sweep, flags, read, reader.runs_dir, reader.options)
+    return Request(stage, sweep, flags, read, reader.runs_dir, reader.options, reader.folders)
+
+
+def read_more(request: Request, overrides: list[str]) -> list[str]:
+    """Overrides that stand in a file, checked and quoted like those of the command line; options go to the request."""
+    reader = _Reader(request.stage, request.sweep, request.runs_dir, request.folders, request.options)
+    return [reader.read(override) for override in overrides]
 
 
 def ingested_pairs(runs_dir: Path) -> dict[str, Path]:

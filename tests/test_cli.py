@@ -1,7 +1,9 @@
 """The command line: help without heavy imports, one-line errors, paths as typed, sweeps."""
 
+import dataclasses
+import importlib.util
 import json
-import os
+import re
 import subprocess
 import sys
 import types
@@ -12,7 +14,7 @@ import pytest
 
 import brf_exp
 from brf_exp.cli import main
-from brf_exp.config import STAGES, AnalysisStageConfig, CaptureStageConfig, Split, StageConfig
+from brf_exp.config import STAGES, AnalysisStageConfig, CaptureConfig, CaptureStageConfig, Split, StageConfig
 from brf_exp.errors import InputError
 from brf_exp.settings import settings_of
 
@@ -40,6 +42,8 @@ def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[StageConfig]:
         module = types.ModuleType(f"brf_exp.stages.{stage.replace('-', '_')}")
         monkeypatch.setattr(module, "run", run, raising=False)
         monkeypatch.setitem(sys.modules, module.__name__, module)
+    # A child's configs would be out of sight.
+    monkeypatch.setattr("brf_exp.sweeps.run._may_fork", lambda: False)
     monkeypatch.chdir(tmp_path)
     return configs
 
@@ -310,7 +314,7 @@ def test_cfg_prints_the_settings_and_runs_nothing(seen: list[StageConfig], capsy
 
 # --- one line, exit code 2, nothing written -------------------------------------------------------------------------
 
-KEYS_OF_CAPTURE = "batch_tokens, device, dtype, k, min_context_tokens, rows_per_part"
+KEYS_OF_CAPTURE = ", ".join(sorted(field.name for field in dataclasses.fields(CaptureConfig)))
 KEYS_OF_AUDIT = "n_distributions, progress, runs_dir, seed, vocabulary_size"
 PHASES = "arctan, exponential, linear, quantile, table, tanh"
 ERRORS = {
@@ -418,7 +422,7 @@ def test_the_process_exits_with_the_code() -> None:
     assert done.stderr.startswith("brf-exp: `sed` must be")
 
 
-# --- sweeps -------------------------------------------------------------------------------------------------------
+# --- sweeps: what becomes of a command line; how jobs are run and watched is in tests/sweeps ------------------------
 
 
 def test_a_sweep_runs_every_combination(seen: list[StageConfig], capsys: pytest.CaptureFixture[str]) -> None:
@@ -428,9 +432,10 @@ def test_a_sweep_runs_every_combination(seen: list[StageConfig], capsys: pytest.
     assert {(c.pair.name, c.phase.name, c.seed) for c in configs} == {
         (pair, phase, seed) for pair in ("tiny", "mine") for phase in ("arctan", "tanh") for seed in (1, 2)
     }
-    out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 8
-    assert err == ""
+    *made, last = capsys.readouterr().out.splitlines()
+    assert len(made) == 8
+    assert Path(last).parent == Path("runs/sweeps").absolute()
+    assert {path.name for path in Path(last).iterdir()} > {"sweep.json", "sweep.csv"}
 
 
 def test_a_sweep_over_paths(seen: list[StageConfig]) -> None:
@@ -449,14 +454,20 @@ def test_a_sweep_over_files(seen: list[StageConfig]) -> None:
 def test_a_sweep_goes_on_after_a_failure(seen: list[StageConfig], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "-m", "seed=7,1", "n_distributions=5,-1"]) == 2
     assert [config.seed for config in seen] == [1]
-    err = capsys.readouterr().err.splitlines()
-    assert err == [
-        "brf-exp: [seed=7, n_distributions=5] `seed` must not be 7, got 7.",
-        "brf-exp: [seed=7, n_distributions=-1] `n_distributions` must be at least 1, got -1.",
-        "brf-exp: [seed=1, n_distributions=-1] `n_distributions` must be at least 1, got -1.",
+    lines = capsys.readouterr().err.splitlines()
+    # Settings that no stage could use are known before any job starts.
+    assert lines[1:4] == [
+        "[1/4] failed  seed=7 n_distributions=-1: `n_distributions` must be at least 1, got -1.",
+        "[2/4] failed  seed=1 n_distributions=-1: `n_distributions` must be at least 1, got -1.",
+        f"[3/4] failed  seed=7 n_distributions=5  {_seconds(lines[3])} s: `seed` must not be 7, got 7.",
     ]
     statuses = [json.loads(path.read_text()) for path in Path("runs/sweeps").glob("audit-*/*/status.json")]
     assert sorted(status["exit_code"] for status in statuses) == [0, 2, 2, 2]
+
+
+def _seconds(line: str) -> str:
+    [seconds] = re.findall(r"  (\d+\.\d) s", line)
+    return str(seconds)
 
 
 def test_a_bug_in_a_sweep_shows_its_traceback_and_exits_1(
@@ -467,31 +478,85 @@ def test_a_bug_in_a_sweep_shows_its_traceback_and_exits_1(
     assert "RuntimeError: a bug" in capsys.readouterr().err
 
 
-def test_the_same_sweep_again_has_the_same_folder_and_forgets_old_failures(seen: list[StageConfig]) -> None:
-    command = ["audit", "-m", "seed=1,2"]
+def test_equal_combinations_are_one_job(seen: list[StageConfig]) -> None:
+    assert main(["audit", "-m", "seed=1,1", "n_distributions=10,1_0"]) == 0
+    assert len(seen) == 1
+
+
+def test_an_experiment_file_is_a_sweep(seen: list[StageConfig]) -> None:
+    assert main(["run", "-m", "+experiment=maps"]) == 0
+    names = [config.phase.name for config in seen if isinstance(config, AnalysisStageConfig)]
+    assert names == ["arctan", "exponential", "linear", "quantile", "tanh"]
+    assert main(["run", "-m", "+experiment=maps", "phase=tanh", "seed=1,2"]) == 0
+    assert [config.seed for config in seen[5:]] == [1, 2]
+
+
+def test_an_own_experiment_file_is_read_as_if_typed(seen: list[StageConfig], tmp_path: Path) -> None:
+    _ingest("mine")
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    params = "{pair: [tiny, mine], corpus: 'a=(1).txt', proxy: 'x y'}"
+    text = f"# @package _global_\nseed: 3\nhydra: {{sweeper: {{params: {params}}}}}\n"
+    (tmp_path / "own" / "experiment" / "typed.yaml").write_text(text)
+    assert main(["coherence", "-m", "--config-dir", "own", "+experiment=typed"]) == 0
+    configs = [config for config in seen if isinstance(config, AnalysisStageConfig)]
+    assert [config.pair.name for config in configs] == ["tiny", "mine"]
+    assert {(c.corpus.path, c.proxy, c.seed) for c in configs} == {("a=(1).txt", "x y", 3)}
+
+
+@pytest.mark.usefixtures("seen")
+def test_an_experiment_file_without_m_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["run", "+experiment=maps"]) == 2
+    assert capsys.readouterr().err == (
+        "brf-exp: `-m` must be given for an experiment that is a sweep (over phase), got a single run.\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("seen")
+def test_a_key_of_an_experiment_file_is_refused_by_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\nhydra: {sweeper: {params: {sed: [1, 2]}}}\n"
+    (tmp_path / "own" / "experiment" / "wrong.yaml").write_text(text)
+    assert main(["audit", "-m", "--config-dir", "own", "+experiment=wrong"]) == 2
+    assert "`sed` must be one of the settings of `audit`" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_launcher_changes_neither_the_folder_nor_what_is_done(seen: list[StageConfig]) -> None:
+    assert main(["audit", "-m", "seed=1,2"]) == 0
+    for config in seen:
+        (Path(config.runs_dir) / f"made-{config.seed}").mkdir(exist_ok=True)
+    assert main(["audit", "-m", "seed=1,2", "hydra/launcher=basic", "progress=false"]) == 0
+    assert len(list(Path("runs/sweeps").iterdir())) == 1
+    assert len(seen) == 2
+
+
+def test_a_file_that_changed_makes_another_job(seen: list[StageConfig]) -> None:
+    command = ["capture", "-m", "corpus=a.txt", "seed=1,2"]
+    Path("runs").mkdir()
+    for seed in (1, 2):
+        (Path("runs") / f"made-{seed}").mkdir()
+    Path("a.txt").write_text("one")
     assert main(command) == 0
-    [folder] = Path("runs/sweeps").iterdir()
-    (folder / "9").mkdir()
-    (folder / "9" / "status.json").write_text('{"exit_code": 2}')
     assert main(command) == 0
-    assert [path.name for path in Path("runs/sweeps").iterdir()] == [folder.name]
+    assert len(seen) == 2
+    Path("a.txt").write_text("another")
+    assert main(command) == 0
     assert len(seen) == 4
 
 
-def test_a_sweep_with_joblib_reports_from_its_workers(tmp_path: Path) -> None:
-    pytest.importorskip("joblib")
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    command = ["audit", "-m", "n_distributions=0,-1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    root = str(Path(brf_exp.__file__).resolve().parents[1])
-    done = subprocess.run(
-        [sys.executable, "-m", "brf_exp", *command],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": root},
+@pytest.mark.usefixtures("seen")
+@pytest.mark.parametrize(("launcher", "package"), [("joblib", "joblib"), ("slurm", "submitit"), ("local", "submitit")])
+def test_a_launcher_that_is_not_installed_is_named(
+    launcher: str, package: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = importlib.util.find_spec
+    missing = f"hydra_plugins.hydra_{package}_launcher"
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == missing else known(name, *more)
     )
-    assert done.returncode == 2
-    assert sorted(done.stderr.splitlines()) == [
-        "brf-exp: [n_distributions=-1] `n_distributions` must be at least 1, got -1.",
-        "brf-exp: [n_distributions=0] `n_distributions` must be at least 1, got 0.",
-    ]
+    assert main(["audit", "-m", "seed=1,2", f"hydra/launcher={launcher}"]) == 2
+    assert capsys.readouterr().err == (
+        f"brf-exp: `hydra/launcher` must have its package installed for {launcher}, got none. "
+        "Install it with `pip install 'brf-exp[sweeps]'`.\n"
+    )
