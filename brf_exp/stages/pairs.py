@@ -2,14 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from brf_exp.config import AnalysisStageConfig, DiscriminateStageConfig, ModelConfig, ScoringConfig
+from brf_exp.config import (
+    AnalysisStageConfig,
+    CaptureMode,
+    DiscriminateStageConfig,
+    GenerationConfig,
+    ModelConfig,
+    ScoringConfig,
+)
 from brf_exp.errors import ConfigError, InputError
+from brf_exp.models.reference import fetch, folder_of, resolve
 from brf_exp.stages.alignment import AlignedProxy, aligned_proxy
 from brf_exp.storage.captures import Capture, DocumentIndex, open_capture
 from brf_exp.storage.runs import content_key, read_json
@@ -54,12 +63,9 @@ class PairInputs:
     @property
     def corpus_name(self) -> str:
         """What the texts are called in sentences."""
-        corpus = self.captures[0].manifest.get("corpus", {})
-        if corpus.get("name") == "file" and corpus.get("path"):
-            return Path(corpus["path"]).name
-        if corpus.get("name") == "hub" and corpus.get("id"):
-            return str(corpus["id"])
-        return str(corpus.get("name", "unnamed texts"))
+        manifest = self.captures[0].manifest
+        name = _name_of(manifest.get("corpus", {}))
+        return f"{name} continued by {manifest['generation']['by']}" if "generation" in manifest else name
 
     def identity(self) -> dict[str, Any]:
         """What determines these rows, for keys and manifests."""
@@ -90,6 +96,14 @@ class PairInputs:
     def gaps(self) -> np.ndarray:
         """Logit gaps of all models, (M, n), float64; InputError where one is not a finite number of at least 0."""
         return np.stack([logit_gaps(capture, *capture.read(TOP_TWO).values()) for capture in self.captures])
+
+
+def _name_of(corpus: dict[str, Any]) -> str:
+    if corpus.get("name") == "file" and corpus.get("path"):
+        return Path(corpus["path"]).name
+    if corpus.get("name") == "hub" and corpus.get("id"):
+        return str(corpus["id"])
+    return str(corpus.get("name", "unnamed texts"))
 
 
 def logit_gaps(capture: Capture, logit_1: np.ndarray, logit_2: np.ndarray, *, before: int = 0) -> np.ndarray:
@@ -218,25 +232,54 @@ def _aligned_by_characters(config: AnalysisStageConfig, description: dict[str, A
 
 
 def _from_models(config: AnalysisStageConfig) -> PairInputs:
-    # Late import: capturing needs torch, and an analysis of captures that are there does not.
-    from brf_exp.stages.capture import capture
-
     tested, proxy = _models_of(config)
-    made = []
-    for model in [*tested, *([proxy] if proxy else [])]:
-        folder = capture(
-            model,
-            config.corpus,
-            config.capture,
-            condition=config.condition,
-            runs_dir=Path(config.runs_dir),
-            seed=config.seed,
-            progress=config.progress,
-        )
-        made.append(open_capture(folder))
+    models = [*tested, *([proxy] if proxy else [])]
+    if config.capture.mode == CaptureMode.GENERATION and config.generation.tokens_of is None:
+        made = _generated(config, models, author=0 if config.generation.by == "a" else 1)
+    else:
+        made = [_captured(config, model, config.generation) for model in models]
     captures = tuple(made[: len(tested)])
     name = config.pair.name if config.pair.name != "hf" else _joined(captures)
     return PairInputs(name, captures, made[-1] if proxy else None, config.pair.lineage, False)
+
+
+def _captured(config: AnalysisStageConfig, model: ModelConfig, generation: GenerationConfig) -> Capture:
+    # Late import: capturing needs torch, and an analysis of captures that are there does not.
+    from brf_exp.stages.capture import capture
+
+    folder = capture(
+        model,
+        config.corpus,
+        config.capture,
+        condition=config.condition,
+        generation=generation,
+        runs_dir=Path(config.runs_dir),
+        seed=config.seed,
+        progress=config.progress,
+    )
+    return open_capture(folder)
+
+
+def _generated(config: AnalysisStageConfig, models: Sequence[ModelConfig], *, author: int) -> list[Capture]:
+    """One model generates, and the others score what it wrote, token for token."""
+    _require_shared_ids(models[author], [model for place, model in enumerate(models) if place != author])
+    written = _captured(config, models[author], config.generation)
+    scoring = replace(config.generation, tokens_of=str(written.folder))
+    return [written if place == author else _captured(config, model, scoring) for place, model in enumerate(models)]
+
+
+def _require_shared_ids(author: ModelConfig, others: Sequence[ModelConfig]) -> None:
+    """Raise ConfigError before hours of generating where a model could not read the tokens; without torch, later."""
+    from brf_exp.capture.scored_rows import other_tokenizer
+    from brf_exp.models.load import tokenizer_fingerprint
+
+    own = fetch(resolve(author))
+    for reference in (fetch(resolve(model)) for model in others):
+        files = [folder_of(each) / "tokenizer.json" for each in (own, reference)]
+        if all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes():
+            continue
+        if find_spec("transformers") and tokenizer_fingerprint(own) != tokenizer_fingerprint(reference):
+            raise other_tokenizer(reference.name, own.name)
 
 
 def _models_of(config: AnalysisStageConfig) -> tuple[list[ModelConfig], ModelConfig | None]:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from brf_exp.config import CaptureConfig, Dtype, ScoringConfig
+from brf_exp.config import CaptureConfig, Dtype, PairGenerationConfig, ScoringConfig
 from brf_exp.errors import InputError
 from brf_exp.stages.fusion_source import stored_temperatures
 from brf_exp.stages.gap_rows import GapRows
 from brf_exp.stages.pairs import PairInputs, resolve_pair
 from brf_exp.storage.captures import Capture
+from brf_exp.storage.schema import temperature_column
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,14 @@ def recaptured(config: ScoringConfig, inputs: PairInputs) -> Recapture:
         return Recapture(None, "the models are not at hand: give recapture.captures")
     corpus = replace(config.corpus, max_tokens=min(asked.max_tokens, config.corpus.max_tokens or asked.max_tokens))
     settings = _other_noise(config.capture, asked.dtype, inputs.captures)
-    return Recapture(resolve_pair(replace(config, corpus=corpus, capture=settings, proxy="none")).tested_only())
+    again = replace(config, corpus=corpus, capture=settings, generation=_same_tokens(config, inputs), proxy="none")
+    return Recapture(resolve_pair(again).tested_only())
+
+
+def _same_tokens(config: ScoringConfig, inputs: PairInputs) -> PairGenerationConfig:
+    """Where tokens were generated, they are scored again: generating anew would give others."""
+    generated = [capture.folder for capture in inputs.captures if capture.manifest.get("mode") == "generation"]
+    return replace(config.generation, tokens_of=str(generated[0])) if generated else config.generation
 
 
 def _other_noise(settings: CaptureConfig, dtype: Dtype, first: tuple[Capture, ...]) -> CaptureConfig:
@@ -62,7 +70,7 @@ def require_temperatures(again: PairInputs, temperatures: Sequence[float]) -> No
         if missing:
             raise InputError(
                 f"`recapture` must store the logsumexp at the temperatures of the first captures, {capture.model_name} "
-                f"lacks {', '.join(f'logsumexp_t{t:g}' for t in missing)}. Dump it as well."
+                f"lacks {', '.join(map(temperature_column, missing))}. Dump it as well."
             )
 
 
