@@ -4,7 +4,6 @@ Every row is a time of ours over the time of what it rides on, so that a slow ma
 """
 
 import argparse
-import gzip
 import json
 import os
 import platform
@@ -16,13 +15,12 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
+import capture as capture_bench
 import discrimination
 import ingest_bench
 import numpy as np
 import phase_coherence
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
+import sweeps
 
 from brf_exp.config import CaptureConfig, CorpusConfig, Dtype, ModelConfig
 from brf_exp.maths.resampling import bootstrap_t
@@ -151,22 +149,6 @@ def bench_capture(repeats: int, folder: Path) -> tuple[str, float, float]:
     return "capture of 20,000 tokens, tiny_prose, k = 50, with start-up", seconds(ours, repeats), seconds(bare, repeats)
 
 
-def bytes_per_row(folder: Path) -> list[tuple[str, float]]:
-    """Size of a real capture at k = 50 beside other formats."""
-    corpus = CorpusConfig(max_tokens=20_000, max_document_tokens=256)
-    made = capture(ModelConfig(name="tiny_prose"), corpus, CaptureConfig(k=50), runs_dir=folder / "size")
-    table = pa.concat_tables([pq.read_table(path) for path in sorted(made.glob("part-*.parquet"))])
-    pq.write_table(table, folder / "default.parquet")
-    pa.csv.write_csv(table, folder / "rows.csv")
-    sizes = {
-        "capture": sum(path.stat().st_size for path in made.glob("part-*.parquet")),
-        "Parquet, defaults": (folder / "default.parquet").stat().st_size,
-        "CSV": (folder / "rows.csv").stat().st_size,
-        "CSV, gzip": len(gzip.compress((folder / "rows.csv").read_bytes(), 6)),
-    }
-    return [(name, size / table.num_rows) for name, size in sizes.items()]
-
-
 def coherence_and_pipeline(repeats: int, folder: Path) -> None:
     """Ratios of the Phase Coherence Test and of everything that makes captures."""
     print("| what | seconds | base, seconds | ratio |\n|---|---|---|---|")
@@ -180,9 +162,6 @@ def coherence_and_pipeline(repeats: int, folder: Path) -> None:
         print(f"| {what} | {ours:.3f} | {base:.3f} | {ours / base:.3g} |", flush=True)
     for n in COHERENCE_SIZES:
         print_pairs(f"2 x {n:,} positions", coherence_beside_others(n, repeats, folder))
-    print("\n| format, k = 50 | bytes per row |\n|---|---|")
-    for what, size in bytes_per_row(folder):
-        print(f"| {what} | {size:.0f} |")
 
 
 def discrimination_alone(repeats: int, folder: Path, sizes: Sequence[int], n_losses: int) -> None:
@@ -207,7 +186,7 @@ def main() -> None:
     """Run everything and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="runs of each job; the median counts")
-    parts = ["coherence", "discrimination", "ingest"]
+    parts = ["coherence", "discrimination", "ingest", "capture", "sweeps"]
     parser.add_argument("--only", choices=parts, help="one part; coherence: with the pipeline")
     parser.add_argument("--positions", type=int, nargs="*", default=SCORING_SIZES, help="sizes of captures scored")
     parser.add_argument("--losses", type=int, default=N_LOSSES, help="stored positions that contrasts are made of")
@@ -221,6 +200,10 @@ def main() -> None:
         if chosen.only in (None, "ingest"):
             rows = ingest_bench.ingest_beside_arrow(INGEST_ROWS, chosen.repeats, Path(name))
             print_pairs(f"2 CSVs of {INGEST_ROWS:,} rows, k = {ingest_bench.K}", rows)
+    if chosen.only in (None, "capture"):
+        capture_bench.print_tables(capture_bench.arguments(["--rounds", str(chosen.repeats)]))
+    if chosen.only in (None, "sweeps"):
+        sweeps.print_tables(chosen.repeats)
 
 
 if __name__ == "__main__":

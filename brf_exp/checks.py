@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from brf_exp import config as c
+from brf_exp.capture.shards import REQUIREMENT, is_shard
 from brf_exp.errors import ConfigError
 
 
@@ -43,7 +44,17 @@ LEVEL = Rule("above 0 and at most 0.9999", lambda value: 0 < value <= 0.9999)
 # Beyond it phases overflow or lose their digits.
 SCALE = Rule("from 1e-9 to 1e9", lambda value: 1e-9 <= value <= 1e9)
 SEED = within(0, 2**32 - 1)
+# Six digits behind the point, as in the names of their columns.
+TEMPERATURES = Rule(
+    "different numbers from 0.01 to 100 other than 1, with at most six digits behind the point",
+    lambda values: (
+        len(set(values)) == len(values) and all(0.01 <= v <= 100 and v != 1 and v == round(v, 6) for v in values)
+    ),
+)
 DEVICE = Rule("cpu, cuda, cuda:<number> or mps", lambda value: re.fullmatch(r"cpu|mps|cuda(:\d+)?", value) is not None)
+# Below it differences of logits overflow; 0 is the top token alone.
+TEMPERATURE = Rule("0 or from 0.001 to 1000", lambda value: value == 0 or 1e-3 <= value <= 1e3)
+TOP_SHARE = Rule("above 0 and at most 1", lambda value: 0 < value <= 1)
 PHASES = ("arctan", "linear", "tanh", "exponential", "quantile", "table")
 
 RULES: dict[type, dict[str, Rule]] = {
@@ -89,8 +100,19 @@ RULES: dict[type, dict[str, Rule]] = {
         "batch_tokens": at_least(1),
         "min_context_tokens": at_least(0),
         "rows_per_part": at_least(1),
+        "temperatures": TEMPERATURES,
         "device": DEVICE,
+        "device_map": one_of("auto"),
+        "shard": Rule(REQUIREMENT, is_shard),
     },
+    c.GenerationConfig: {
+        "prompt_tokens": at_least(1),
+        "new_tokens": at_least(1),
+        "temperature": TEMPERATURE,
+        "top_k": at_least(1),
+        "top_p": TOP_SHARE,
+    },
+    c.PairGenerationConfig: {"by": one_of("a", "b")},
     c.PhaseConfig: {"name": one_of(*PHASES), "scale": SCALE},
     c.EvaluationConfig: {
         "n_folds": within(2, 1000),
@@ -106,6 +128,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "max_tokens": at_least(1),
     },
     c.ClaimsConfig: {"delta": BELOW_ONE},
+    c.CollectStageConfig: {"alpha": LEVEL, "map": one_of(*PHASES)},
 }
 
 
@@ -133,7 +156,13 @@ def _check_needs(config: c.StageConfig) -> None:
         _check_model(config.model, trained=isinstance(config, c.TrainStageConfig))
     if isinstance(config, c.CaptureStageConfig | c.AnalysisStageConfig):
         _check_corpus(config.corpus)
+        _check_generation(config.capture, config.generation)
     if isinstance(config, c.AnalysisStageConfig):
+        if config.capture.shard is not None:
+            raise ConfigError(
+                f"`capture.shard` must be null where a capture is read, got {config.capture.shard!r}. "
+                "Shards are made with `brf-exp capture`."
+            )
         if config.phase.name == "table":
             _require("phase.table", config.phase.table, "a CSV file of gap,phase for phase=table")
         if not config.captures:
@@ -164,6 +193,19 @@ def _check_corpus(corpus: c.CorpusConfig) -> None:
     splits = one_of("train", "validation", "held_out", "all")
     if corpus.name == "stdlib" and not splits.holds(corpus.split):
         raise ConfigError(f"`corpus.split` must be {splits.requirement}, got {corpus.split!r}.")
+
+
+def _check_generation(capture: c.CaptureConfig, generation: c.GenerationConfig) -> None:
+    """Settings of generation do nothing where nothing is generated: whoever sets them means to generate."""
+    if capture.mode == c.CaptureMode.GENERATION:
+        return
+    for field in dataclasses.fields(generation):
+        value = getattr(generation, field.name)
+        if value != field.default:
+            raise ConfigError(
+                f"`capture.mode` must be generation where generation.{field.name} is set, got {str(capture.mode)!r}. "
+                "Add capture.mode=generation."
+            )
 
 
 def _check_pair(pair: c.PairConfig) -> None:

@@ -12,11 +12,13 @@ _EXAMPLES = {
     "run": [
         "brf-exp run",
         "brf-exp run pair=hf pair.a=PATH pair.b=PATH proxy=PATH corpus=texts.jsonl",
+        "brf-exp run pair=tiny capture.mode=generation",
         "brf-exp run -m pair=gpt2-distilgpt2,pythia-70m-160m phase=arctan,tanh",
     ],
     "capture": [
         "brf-exp capture model=tiny_prose",
         "brf-exp capture model=hf model.id=PATH corpus=texts.jsonl capture.k=50",
+        "brf-exp capture model=tiny_prose capture.mode=generation generation.temperature=0.7",
     ],
     "ingest": [
         "brf-exp ingest submission=PATH",
@@ -28,6 +30,7 @@ _EXAMPLES = {
     "audit": ["brf-exp audit", "brf-exp audit n_distributions=10000"],
     "claims": ["brf-exp claims run=PATH"],
     "report": ["brf-exp report run=PATH"],
+    "collect": ["brf-exp collect", "brf-exp collect runs='runs/run/*' name=first-look", "brf-exp collect runs=SWEEP"],
     "train": ["brf-exp train model=tiny_prose", "brf-exp train model=tiny_bytes train.tokens=100000 out=PATH"],
     "extract-script": ["brf-exp extract-script", "brf-exp extract-script out=PATH"],
     "submit-template": ["brf-exp submit-template", "brf-exp submit-template out=FOLDER"],
@@ -61,7 +64,8 @@ def stage_help(stage: str) -> str:
             _summary(stage),
             "",
             f"Usage: brf-exp {stage} [key=value ...]",
-            "       -m, --multirun      every combination of comma-separated values",
+            "       -m, --multirun      every combination of comma-separated values; what is done is not done again",
+            "                           hydra/launcher=joblib: on all cores; hydra/launcher=slurm: on a cluster",
             "       --config-dir DIR    a folder of your own YAML options",
             "       --cfg job           print the settings that would be used",
             "",
@@ -93,7 +97,8 @@ def _first_comment(path: Path) -> str:
 
 def _choice_lines(stage: str) -> list[str]:
     lines = []
-    for group in groups_of(STAGES[stage]):
+    groups = groups_of(STAGES[stage])
+    for group in [*groups, *(["device"] if "capture" in groups else [])]:
         options = options_of(group, [conf_dir()])
         lines += [f"  {group}={name:<24} {comment}".rstrip() for name, comment in options.items()]
     return ["", "Options:", *lines] if lines else []

@@ -39,6 +39,15 @@ class PhaseScope(StrEnum):
     TOKEN = token
 
 
+class CaptureMode(StrEnum):
+    """Whose tokens a model is scored on. The command line reads the lower-case names."""
+
+    teacher_forced = "teacher_forced"
+    generation = "generation"
+    TEACHER_FORCED = teacher_forced
+    GENERATION = generation
+
+
 @dataclass
 class RecipeConfig:
     """How one embedded tiny model is trained from scratch."""
@@ -118,12 +127,36 @@ class CorpusConfig:
 class CaptureConfig:
     """How a model is run over a corpus."""
 
+    mode: CaptureMode = CaptureMode.TEACHER_FORCED  # teacher_forced: on the texts | generation: on what it adds to them
     k: int = 50  # logits kept per position
     dtype: Dtype = Dtype.FLOAT32  # number type of the forward pass
     batch_tokens: int = 8192  # tokens per forward pass; bounds the memory
     min_context_tokens: int = 64  # context every position has at least (where the document has it)
     rows_per_part: int = 65536  # rows of one part file, about; a document is never split
-    device: str = "cpu"  # cpu | cuda | mps
+    temperatures: list[float] = field(default_factory=list)  # further ones whose logsumexp is kept, e.g. [0.7,1.5]
+    device: str = "cpu"  # cpu | cuda | cuda:<number> | mps
+    device_map: str | None = None  # auto: a model larger than one GPU over all of them (needs accelerate)
+    compile: bool = False  # compile the forward pass: minutes at first, then faster on a GPU
+    shard: str | None = None  # 3/16: the third of 16 shares of the parts, one job each; only for stage capture
+
+
+@dataclass
+class GenerationConfig:
+    """How texts are continued with capture.mode=generation. Logits are kept as they are before any of this."""
+
+    prompt_tokens: int = 64  # tokens of each document to go on from; shorter documents as they are
+    new_tokens: int = 64  # tokens added to each, fewer where the model ends the text
+    temperature: float = 1.0  # of sampling; 0: always the top token
+    top_k: int | None = None  # sample from this many best tokens; default: from all
+    top_p: float = 1.0  # sample from the best tokens that have this share of the probability
+    tokens_of: str | None = None  # a capture folder: score the tokens that were generated there, generate none
+
+
+@dataclass
+class PairGenerationConfig(GenerationConfig):
+    """The same for a pair, whose models are all scored on the tokens that one of them generated."""
+
+    by: str = "a"  # which of the pair generates: a | b
 
 
 @dataclass
@@ -186,6 +219,7 @@ class CaptureStageConfig(StageConfig):
     model: ModelConfig = field(default_factory=ModelConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     capture: CaptureConfig = field(default_factory=CaptureConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
     condition: str = "none"  # what the model sees besides the text: none
 
 
@@ -209,6 +243,7 @@ class AnalysisStageConfig(StageConfig):
     proxy: str | None = None  # tells how hard tokens are: a model, capture folder or submission member; or none
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     capture: CaptureConfig = field(default_factory=CaptureConfig)
+    generation: PairGenerationConfig = field(default_factory=PairGenerationConfig)
     condition: str = "none"  # what the models see besides the text: none
     phase: PhaseConfig = field(default_factory=PhaseConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -264,6 +299,16 @@ class ReportStageConfig(StageConfig):
 
 
 @dataclass
+class CollectStageConfig(StageConfig):
+    """One table and one page over many runs, with multiplicity handled across pairs."""
+
+    runs: str | None = None  # run folders: a quoted pattern, a folder of them or a sweep's; default: all under runs_dir
+    name: str = "runs"  # what the collection is called
+    alpha: float = 0.05  # level of the corrected p-values
+    map: str = "arctan"  # phase map whose run counts for a pair; runs with others are robustness
+
+
+@dataclass
 class TrainStageConfig(StageConfig):
     """Train an embedded tiny model from scratch and measure it on held-out text."""
 
@@ -297,6 +342,7 @@ STAGES: dict[str, type[StageConfig]] = {
     "audit": AuditStageConfig,
     "claims": ClaimsStageConfig,
     "report": ReportStageConfig,
+    "collect": CollectStageConfig,
     "train": TrainStageConfig,
     "extract-script": ExtractScriptStageConfig,
     "submit-template": SubmitTemplateStageConfig,

@@ -19,7 +19,12 @@ from brf_exp.errors import ConfigError
 
 _REQUIREMENTS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _FOLDERS = "a list of two or more folders, [A,B]"
-_LISTS = {"captures": _FOLDERS, "recapture.captures": _FOLDERS, "pair.others": "a list of models, [A,B]"}
+_LISTS = {
+    "captures": _FOLDERS,
+    "capture.temperatures": "a list of numbers, [0.7,1.5]",
+    "pair.others": "a list of models, [A,B]",
+    "recapture.captures": _FOLDERS,
+}
 
 
 @dataclass(frozen=True)

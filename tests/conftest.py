@@ -1,5 +1,6 @@
 """A run folder as `brf-exp run` leaves it, made of small synthetic results."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 N_DOCUMENTS, N_TOKENS = 21, 12
 WORDS = "the phase of a gap is a map from one number to an angle and back".split()[:N_TOKENS]
@@ -367,3 +369,85 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run folder with everything in it, for tests that only read."""
     return build_run(tmp_path_factory.mktemp("whole") / "runs" / "run" / "tiny-00000000")
+
+
+def _with_share(found: dict[str, Any], share: float, error: float, n_repairings: int) -> None:
+    """Coherence results of one residual share and standard error, decided by the test's own rule."""
+    from brf_exp.maths.decisions import CoherenceEvidence, Gates, coherence_verdict
+
+    quantile = stats.t.ppf(0.975, N_DOCUMENTS - 1)
+    pvalue = 1 / (n_repairings + 1)
+    for made in found["phases"].values():
+        null = {"kind": "repairing", "n": n_repairings, "mean": 0.01, "pvalue": pvalue}
+        test = {"value": share, "df": N_DOCUMENTS - 1}
+        for part, value in ((made, share + 0.2), (made["residual"], share)):
+            ends = [value - quantile * error, value + quantile * error]
+            part |= {"null": null, "document_test": test, "excess_share": value, "excess_share_interval": ends}
+            part["nulls"]["repairing"] = {"n": n_repairings, "mean": 0.01, "pvalue": pvalue}
+            part["nulls"]["shift"]["pvalue"] = 1e-12
+    made = found["phases"][found["primary"]]
+    ends = [tuple(part["excess_share_interval"]) for part in (made, made["residual"])]
+    evidence = CoherenceEvidence(made["excess"], 1e-12, pvalue, *ends, True, 0.0, found["delta"])
+    verdict = coherence_verdict(Gates(**found["gates"]), evidence)
+    found |= {"verdict": verdict.verdict, "reason": verdict.reason}
+
+
+def _with_gain(found: dict[str, Any], difference: float, error: float) -> None:
+    """Discrimination results with one difference from the linear pool, decided by the test's own rule."""
+    from brf_exp.maths.decisions import Gates, RivalEnds, discrimination_verdict
+
+    ends = []
+    for name, made in found["contrasts"].items():
+        middle = difference if name == "linear" else difference - 0.3
+        upper, lower = middle + 1.75 * error, middle - 2.6 * error
+        made |= {"difference_nats": middle, "truncation": [middle - 1e-4, middle + 1e-4]}
+        made |= {"interval": [middle - 2.1 * error, middle + 2.1 * error], "least_gain_nats": found["delta_nats"]}
+        made |= {"upper_one_sided": upper + 1e-4, "lower_simultaneous": lower - 1e-4, "noise_floor_nats": 0.0004}
+        if found["rules"][name]["role"] == "rival":
+            ends.append(RivalEnds(name, upper + 1e-4, lower - 1e-4, upper, lower))
+    verdict = discrimination_verdict(Gates(**found["gates"]), ends, delta_nats=found["delta_nats"])
+    found |= {"verdict": verdict.verdict, "reason": verdict.reason}
+
+
+@pytest.fixture(scope="session")
+def write_light_run() -> Callable[..., Path]:
+    """A function that writes a run folder of JSON alone; verdicts follow from the numbers it is given."""
+    from brf_exp.storage.runs import MANIFEST, RESULTS, write_json
+
+    def write(
+        folder: Path,
+        *,
+        pair: str = "tiny",
+        corpus: str = "proverbs",
+        models: tuple[str, ...] = (),
+        share: tuple[float, float] = (0.006, 0.01),
+        gain: tuple[float, float] = (0.025, 0.005),
+        phase: str = "arctan",
+        seed: int = 0,
+        n_repairings: int = 99_999,
+    ) -> Path:
+        models = models or (f"org/{pair}-a", f"org/{pair}-b")
+        found = {"coherence": _coherence(pair, list(models), True), "discriminate": _discrimination(pair, list(models))}
+        for made in found.values():
+            made |= {"corpus": corpus, "primary": phase, "confidence_level": 0.95}
+        found["coherence"]["phases"][phase] = found["coherence"]["phases"]["arctan"]
+        _with_share(found["coherence"], *share, n_repairings)
+        _with_gain(found["discriminate"], *gain)
+        found["claims"] = _claims(pair)
+        tests = {"phase_coherence": found["coherence"], "discrimination": found["discriminate"]}
+        for claim in found["claims"]["claims"]:
+            decided = tests.get(claim["id"].removeprefix("brf."), claim)
+            claim |= {"verdict": decided["verdict"], "reason": decided["reason"]}
+        key = hashlib.sha256(json.dumps([found, seed], sort_keys=True).encode()).hexdigest()
+        for stage, results in found.items():
+            (folder / stage).mkdir(parents=True)
+            write_json(folder / stage / RESULTS, results)
+            write_json(folder / stage / MANIFEST, _manifest(stage) | {"key": f"{stage}-{key}"})
+        settings = {"determines": {"seed": seed, "evaluation": {"n_resamples": 9999}}, "key": key}
+        write_json(folder / MANIFEST, _manifest("run") | settings)
+        listed = [{"id": claim["id"], "test": claim["id"].removeprefix("brf.")} for claim in found["claims"]["claims"]]
+        write_json(folder / "ledger.json", {"claims": listed})
+        write_json(folder / RESULTS, {"schema": 1, "stage": "run", "pair": pair, "corpus": corpus})
+        return folder
+
+    return write

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from brf_exp import config as c
+from brf_exp.capture.shards import REQUIREMENT as SHARD
 from brf_exp.checks import RULES, check
 from brf_exp.errors import ConfigError
 from brf_exp.settings import settings_of
@@ -42,7 +43,26 @@ CASES: list[tuple[type[c.StageConfig], str, Any, str]] = [
     (c.CaptureStageConfig, "capture.batch_tokens", 0, "at least 1"),
     (c.CaptureStageConfig, "capture.min_context_tokens", -1, "at least 0"),
     (c.CaptureStageConfig, "capture.rows_per_part", 0, "at least 1"),
+    (c.CaptureStageConfig, "capture.shard", "5/4", "n/m with 1 <= n <= m, such as 3/16"),
+    *(
+        (
+            c.CaptureStageConfig,
+            "capture.temperatures",
+            wrong,
+            "different numbers from 0.01 to 100 other than 1, with at most six digits behind the point",
+        )
+        for wrong in ([0.0], [1.0], [0.7, 0.7], [101.0], [0.12345678])
+    ),
+    (c.CaptureStageConfig, "capture.device_map", "balanced", "one of auto"),
+    *((c.CaptureStageConfig, "capture.shard", wrong, SHARD) for wrong in ("0/4", "5/4", "a/b")),
     (c.CaptureStageConfig, "capture.device", "tpu", "cpu, cuda, cuda:<number> or mps"),
+    (c.CaptureStageConfig, "generation.prompt_tokens", 0, "at least 1"),
+    (c.CaptureStageConfig, "generation.new_tokens", 0, "at least 1"),
+    (c.CaptureStageConfig, "generation.temperature", -1.0, "0 or from 0.001 to 1000"),
+    (c.CaptureStageConfig, "generation.temperature", NAN, "0 or from 0.001 to 1000"),
+    (c.CaptureStageConfig, "generation.top_k", 0, "at least 1"),
+    (c.CaptureStageConfig, "generation.top_p", 0.0, "above 0 and at most 1"),
+    (c.RunStageConfig, "generation.by", "c", "one of a, b"),
     (c.RunStageConfig, "phase.name", "sine", "one of arctan, exponential, linear, quantile, table, tanh"),
     (c.RunStageConfig, "memory_mb", -1, "at least 0"),
     (c.RunStageConfig, "recapture.captures", ["A"], "a list of two or more folders, [A,B]"),
@@ -65,6 +85,8 @@ CASES: list[tuple[type[c.StageConfig], str, Any, str]] = [
     (c.RunStageConfig, "evaluation.min_documents", 1, "at least 2"),
     (c.RunStageConfig, "claims.delta", 1.0, "at least 0 and below 1"),
     (c.ClaimsStageConfig, "claims.delta", -0.1, "at least 0 and below 1"),
+    (c.CollectStageConfig, "alpha", 0.0, "above 0 and at most 0.9999"),
+    (c.CollectStageConfig, "map", "zero", "one of arctan, exponential, linear, quantile, table, tanh"),
     (c.TrainStageConfig, "train.tokens", 0, "at least 1"),
     (c.TrainStageConfig, "train.batch_tokens", 0, "at least 1"),
     (c.TrainStageConfig, "train.learning_rate", 0.0, POSITIVE),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from brf_exp.config import CaptureConfig, CorpusConfig, EvaluationConfig, RecaptureConfig
+from brf_exp.config import CaptureConfig, CorpusConfig, EvaluationConfig, GenerationConfig, RecaptureConfig
 from brf_exp.report.load import Run
 from brf_exp.storage.captures import MANIFEST as CAPTURE_MANIFEST
 
@@ -66,6 +66,7 @@ def commands(run: Run) -> list[str]:
     if first and first.get("mode") != "submission":
         overrides += _differing(CorpusConfig(), first.get("corpus", {}), "corpus")
         overrides += _differing(CaptureConfig(), first.get("determines", {}).get("capture", {}), "capture")
+        overrides += _generation(captured)
     lines.append(shlex.join(["brf-exp", "run", *overrides]))
     lines.append(shlex.join(["brf-exp", "report", f"run=runs/run/{run.folder.name}"]))
     return lines
@@ -93,6 +94,7 @@ def _source(role: str, manifest: dict[str, Any]) -> Source:
         "corpus fingerprint": corpus.get("fingerprint"),
         "condition": manifest.get("condition"),
         "mode": str(manifest.get("mode", "")).replace("_", " "),
+        "tokens written by": _author(manifest.get("generation")),
         "logits kept (k)": manifest.get("k"),
         "number type": dtype.get("forward") if isinstance(dtype, dict) else dtype,
         "rows, documents": f"{manifest.get('rows')}, {manifest.get('documents')}",
@@ -167,6 +169,26 @@ def _recapture(run: Run) -> Iterator[str]:
     dtype = (found.get("noise_floor") or {}).get("dtype")
     if dtype not in (None, RecaptureConfig().dtype):
         yield f"recapture.dtype={dtype}"
+
+
+def _generation(captured: dict[str, dict[str, Any]]) -> list[str]:
+    """Overrides of how the texts were continued, where they were."""
+    described = captured["a"].get("generation")
+    if described is None:
+        return []
+    made = _differing(GenerationConfig(), described["settings"], "generation")
+    authors = [role for role in ("a", "b") if captured.get(role, {}).get("mode") == "generation"]
+    if not authors:
+        return [*made, "generation.tokens_of=PATH"]
+    return [*made, *(["generation.by=b"] if authors == ["b"] else [])]
+
+
+def _author(described: dict[str, Any] | None) -> str | None:
+    """Who wrote the tokens, and how they were sampled."""
+    if described is None:
+        return None
+    settings = [f"{name} {value}" for name, value in described["settings"].items() if value is not None]
+    return f"{described['by']} ({', '.join(settings)}, seed {described['seed']})"
 
 
 def _differing(defaults: Any, found: dict[str, Any], group: str) -> list[str]:

@@ -8,8 +8,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from brf_exp.config import CaptureConfig, IngestStageConfig
 from brf_exp.errors import ConfigError, InputError
@@ -20,9 +22,17 @@ from brf_exp.submission.archive import opened
 from brf_exp.submission.description import FILE_NAME as DESCRIPTION
 from brf_exp.submission.description import Description, read_description
 from brf_exp.submission.fault import Place, listed, said
-from brf_exp.submission.importing import Imported, Table, open_table, read_table
+from brf_exp.submission.importing import Imported, Table, open_tables, read_tables
 from brf_exp.submission.problems import Problems
-from brf_exp.submission.record import PAIR, PAIR_SCHEMA, Alignment, aligned_manifest, capture_manifest, pair_record
+from brf_exp.submission.record import (
+    PAIR,
+    PAIR_SCHEMA,
+    Alignment,
+    aligned_manifest,
+    capture_manifest,
+    pair_record,
+    provenance,
+)
 from brf_exp.submission.registry import WARNING
 from brf_exp.submission.reject_report import rejection, short_lines, write_report
 from brf_exp.submission.same_rows import check_same_rows
@@ -99,21 +109,22 @@ def _ingest(config: IngestStageConfig, folder: Path, problems: Problems) -> Path
     reserved = frozenset(path.stem for path in (conf_dir() / "pair").glob("*.yaml"))
     description = read_description(folder, problems, reserved=reserved)
     reading = Reading(k=config.k)
-    found = [open_table(folder, member, problems, reading) for member in description.members]
-    submission = _Opened(folder, description, [table for table in found if table is not None], reading, problems)
+    tables = open_tables(folder, description.members, problems, reading)
+    submission = _Opened(folder, description, tables, reading, problems)
     if problems.n_errors:
         _read(submission, None, config)
         return None
-    content = _content_sha256(submission, config)
     final = Path(config.runs_dir).resolve() / "submissions" / description.name
-    if _is_there(final, content, replace=config.replace):
-        return final
-    _require_room(final, config.runs_dir, submission.tables)
-    with contextlib.suppress(_RejectedError):
-        with _nothing_left_behind(final), runs.locked(final), runs.building(final) as building:
-            lines = _import(building, submission, content, config)
-        print("\n".join(lines))
-        return final
+    with ThreadPoolExecutor(1) as pool:  # the bytes are hashed while the rows are read, where nothing hangs on it
+        hashing = pool.submit(_content_sha256, submission, config)
+        if final.exists() and _is_there(final, hashing.result(), replace=config.replace):
+            return final
+        _require_room(final, config.runs_dir, submission.tables)
+        with contextlib.suppress(_RejectedError):
+            with _nothing_left_behind(final), runs.locked(final), runs.building(final) as building:
+                lines = _import(building, submission, hashing, config)
+            print("\n".join(lines))
+            return final
     return None
 
 
@@ -180,8 +191,6 @@ def _unpacked_sha256(path: Path, place: Place) -> str:
 
 def _is_there(final: Path, content: str, *, replace: bool) -> bool:
     """Whether this content was imported before; InputError where other content has the name."""
-    if not final.exists():
-        return False
     pair = final / PAIR
     try:
         same = pair.is_file() and runs.read_json(pair).get("content_sha256") == content
@@ -216,16 +225,13 @@ def _nothing_left_behind(final: Path) -> Iterator[None]:
 def _read(submission: _Opened, building: Path | None, config: IngestStageConfig) -> list[Imported]:
     """Check every table and what holds between them, and write them where there is a folder to write to."""
     problems, folder = submission.problems, submission.folder
-    imported = [
-        read_table(
-            table,
-            problems,
-            target=building and building / table.member.key,
-            memory_mb=config.memory_mb,
-            rows_per_part=CaptureConfig().rows_per_part,
-        )
-        for table in submission.tables
-    ]
+    imported = read_tables(
+        submission.tables,
+        problems,
+        building=building,
+        memory_mb=config.memory_mb,
+        rows_per_part=CaptureConfig().rows_per_part,
+    )
     for table in submission.tables:
         if table.layout.ignored:
             sentence = f"must have columns of the format, got others: {listed(table.layout.ignored)}. They are ignored."
@@ -239,23 +245,24 @@ def _read(submission: _Opened, building: Path | None, config: IngestStageConfig)
     return imported
 
 
-def _import(building: Path, submission: _Opened, content: str, config: IngestStageConfig) -> list[str]:
+def _import(building: Path, submission: _Opened, hashing: Future[str], config: IngestStageConfig) -> list[str]:
     """Fill the folder of a submission; returns what to tell about it, in lines."""
     problems, description = submission.problems, submission.description
     imported = _read(submission, building, config)
-    alignment = None
+    alignment, made_by = None, provenance()
     if not problems.n_errors and not description.shared_ids:
-        alignment = _align(building, description, imported, problems)
+        alignment = _align(building, description, imported, problems, made_by)
     if problems.n_errors:
         raise _RejectedError
     for one in imported:
         assert one.folder is not None
-        runs.write_json(one.folder / captures.MANIFEST, capture_manifest(description, one))
+        runs.write_json(one.folder / captures.MANIFEST, capture_manifest(description, one, made_by))
     if (submission.folder / TEXTS).is_file():
         shutil.copyfile(submission.folder / TEXTS, building / TEXTS)
     if submission.reading.tokens.texts:
         texts = [text.decode("utf-8", "backslashreplace") for text in submission.reading.tokens.texts]
         runs.write_json(building / TOKENS, texts)
+    content = hashing.result()
     record = pair_record(description, imported, content, alignment=alignment, problems=problems)
     runs.write_json(building / PAIR, record)
     determines = {"declared": description.declared(), "content_sha256": content}
@@ -264,7 +271,9 @@ def _import(building: Path, submission: _Opened, content: str, config: IngestSta
     return _summary(description, imported, record["stages"]["says"])
 
 
-def _align(building: Path, description: Description, imported: list[Imported], problems: Problems) -> Alignment | None:
+def _align(
+    building: Path, description: Description, imported: list[Imported], problems: Problems, made_by: dict[str, Any]
+) -> Alignment | None:
     """Captures of the rows that models with different tokenizers share by characters, where spans tell."""
     if not all(set(SPANS) <= set(one.table.columns) for one in imported):
         return None
@@ -275,7 +284,7 @@ def _align(building: Path, description: Description, imported: list[Imported], p
     made = write_aligned(building, imported, rows, rows_per_part=CaptureConfig().rows_per_part)
     for one, aligned in zip(imported, made, strict=True):
         folder = building / f"aligned-{aligned.key}"
-        runs.write_json(folder / captures.MANIFEST, aligned_manifest(description, one, aligned))
+        runs.write_json(folder / captures.MANIFEST, aligned_manifest(description, one, aligned, made_by))
     return Alignment(rows, made)
 
 

@@ -65,6 +65,25 @@ def test_a_submission_is_ingested_first(make_run):
     assert third == f"brf-exp report run=runs/run/{folder.name}"
 
 
+def test_generated_text_is_generated_again(make_run):
+    folder = make_run()
+    settings = {"prompt_tokens": 64, "new_tokens": 32, "temperature": 0.7, "top_k": None, "top_p": 1.0}
+    for role, mode in (("a", "teacher_forced"), ("b", "generation")):
+        path = folder.parent / f"{folder.name}-captures" / role / "capture.json"
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest |= {"mode": mode, "generation": {"by": "org/second", "settings": settings, "seed": 3}}
+        manifest["determines"]["capture"]["mode"] = "generation"
+        path.write_text(json.dumps(manifest), encoding="utf-8")
+    run = load_run(folder)
+    command = shlex.split(provenance.commands(run)[0])
+    wanted = ["capture.mode=generation", "generation.new_tokens=32", "generation.temperature=0.7", "generation.by=b"]
+    assert [override for override in command if override.startswith(("capture.mode", "generation."))] == wanted
+    by = "org/second (prompt_tokens 64, new_tokens 32, temperature 0.7, top_p 1.0, seed 3)"
+    assert [dict(source.facts)["tokens written by"] for source in provenance.sources(run)] == [by, by]
+    del run.captures["b"]  # nobody of those that are there wrote them
+    assert "generation.tokens_of=PATH" in shlex.split(provenance.commands(run)[0])
+
+
 def test_sources_and_stages_tell_what_was_recorded(whole_run):
     run = load_run(whole_run)
     first, second = provenance.sources(run)

@@ -1,18 +1,23 @@
 """Small captures with rows of one's choice, and settings under which the Phase Coherence Test is fast."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from brf_exp.config import CoherenceStageConfig
+from brf_exp.config import CaptureConfig, CoherenceStageConfig, CorpusConfig, ModelConfig, RecipeConfig
 from brf_exp.storage.parts import PartWriter
-from brf_exp.storage.runs import write_json
+from brf_exp.storage.runs import read_json, write_json
 from brf_exp.storage.schema import arrow_schema
 
+ROOT = Path(__file__).resolve().parents[2]
 PASSED = {"planted": {"verdict": "supported"}, "twin": {"verdict": "falsified"}}
 
 
@@ -84,3 +89,121 @@ def settings(tmp_path: Path) -> Callable[..., CoherenceStageConfig]:
 def controls_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted worlds, which take seconds and have tests of their own, count as passed."""
     monkeypatch.setattr("brf_exp.stages.coherence.planted_controls", lambda data, config: PASSED)
+
+
+@pytest.fixture
+def without_columns() -> Callable[..., None]:
+    """A function that drops columns from a capture on the disk, as if it had been written without them."""
+
+    def drop(folder: Path, *names: str) -> None:
+        manifest = read_json(folder / "capture.json")
+        for part in manifest["parts"]:
+            path = folder / part["name"]
+            pq.write_table(pq.read_table(path, partitioning=None).drop_columns(list(names)), path)
+            part["bytes"] = path.stat().st_size
+        write_json(folder / "capture.json", manifest)
+
+    return drop
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random byte-level model that runs in no time."""
+    from brf_exp.models.tiny import make_model, make_tokenizer
+
+    recipe = RecipeConfig(
+        byte_level=True, hidden_size=16, intermediate_size=24, n_layers=1, n_heads=2, context_tokens=32
+    )
+    folder = tmp_path_factory.mktemp("models") / "random_tiny"
+    tokenizer = make_tokenizer([], byte_level=True)
+    make_model(recipe, vocabulary_size=len(tokenizer), seed=0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def few_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts of 24 documents of unequal length, about 1200 bytes."""
+    path = tmp_path_factory.mktemp("texts") / "texts.jsonl"
+    texts = ["a few words of text no. " * (1 + n % 3) for n in range(24)]
+    lines = [json.dumps({"id": f"doc-{n}", "text": text}) for n, text in enumerate(texts)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def capture_here(random_model: Path, few_words: Path) -> Callable[..., Path]:
+    """Captures that model on those texts in this process."""
+    from brf_exp.stages.capture import capture
+
+    def make(runs_dir: Path, **changes: Any) -> Path:
+        settings = CaptureConfig(
+            **{"k": 3, "batch_tokens": 64, "min_context_tokens": 4, "rows_per_part": 150} | changes
+        )
+        corpus = CorpusConfig(name="file", path=str(few_words), id_column="id")
+        return capture(ModelConfig("hf", id=str(random_model)), corpus, settings, runs_dir=runs_dir)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def capture_command(random_model: Path, few_words: Path) -> Callable[..., list[str]]:
+    """The command line of a Python program that has `capture(runs_dir, **settings)`, with its arguments."""
+
+    def command(program: str, *arguments: object) -> list[str]:
+        return [sys.executable, "-c", CAPTURING + program, str(random_model), str(few_words), *map(str, arguments)]
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def capturing(capture_command: Callable[..., list[str]]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs such a program."""
+
+    def run(program: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = capture_command(program, *arguments)
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=check, timeout=240)
+
+    return run
+
+
+CAPTURING = """
+import json, os, random, shutil, signal, sys, time
+from pathlib import Path
+import torch, transformers
+from brf_exp.config import CaptureConfig, CorpusConfig, ModelConfig
+from brf_exp.stages import capture as stage
+model, texts, *arguments = sys.argv[1:]
+
+def capture(runs_dir, **settings):
+    corpus = CorpusConfig(name="file", path=texts, id_column="id")
+    settings = CaptureConfig(**{"k": 3, "batch_tokens": 64, "min_context_tokens": 4, "rows_per_part": 150} | settings)
+    return stage.capture(ModelConfig("hf", id=model), corpus, settings, runs_dir=Path(runs_dir))
+
+def warmed():
+    # Whatever a capture imports: its children do not have to. They cannot use threads that were begun here.
+    torch.set_num_threads(1)
+    from brf_exp.models.load import load_model
+    stage.load_documents(CorpusConfig(name="file", path=texts, id_column="id"))
+    load_model(stage.resolve(ModelConfig("hf", id=model)), "float32", "cpu")
+
+def child(work):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException as error:
+            os.write(2, f"{type(error).__name__}: {error}\\n".encode())
+            os._exit(7)
+        os._exit(0)
+    return pid
+
+def tell(line):
+    os.write(1, f"{line}\\n".encode())  # one write: lines of several children must not mix
+
+def content(folder):
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+    for name in [name for name in found if name.endswith("capture.json")]:
+        found[name] = {key: value for key, value in json.loads(found[name]).items() if key != "environment"}
+    return found
+"""

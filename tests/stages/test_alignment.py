@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -277,13 +278,12 @@ def test_where_there_is_no_aligned_proxy(texts: Path, runs_dir: Path, tmp_path: 
     assert not list(runs.glob("captures/*"))
 
 
-def test_without_character_spans_there_is_none(texts: Path, runs_dir: Path, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
+def test_without_character_spans_there_is_none(
+    texts: Path, runs_dir: Path, tmp_path: Path, without_columns: Callable[..., None]
+) -> None:
     prose = captured("tiny_prose", texts, runs_dir)
     bare = moved(prose, tmp_path / "a" / "x", read_texts(prose / "texts.jsonl"))
-    for path in bare.glob("*.parquet"):
-        pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["char_end"]), path)
+    without_columns(bare, "char_end")
     assert resolved(tmp_path / "runs", bare, bare).aligned is None
 
 

@@ -261,10 +261,10 @@ def test_killed_three_times_gives_the_same_bytes(
 def test_interrupted_parts_are_not_computed_again(
     folder: Path, corpus: CorpusConfig, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from brf_exp.capture import parts
+    from brf_exp.capture import filling
 
     written: list[str] = []
-    write_part = parts.write_part
+    write_part = filling.write_part
 
     def stop_at_the_fifth(path: Path, table: object) -> str:
         if len(written) == 5:
@@ -272,7 +272,7 @@ def test_interrupted_parts_are_not_computed_again(
         written.append(path.name)
         return write_part(path, table)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(parts, "write_part", stop_at_the_fifth)
+    monkeypatch.setattr(filling, "write_part", stop_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
         capture(folder, corpus, tmp_path)
     again: list[str] = []
@@ -281,7 +281,7 @@ def test_interrupted_parts_are_not_computed_again(
         again.append(path.name)
         return write_part(path, table)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(parts, "write_part", note)
+    monkeypatch.setattr(filling, "write_part", note)
     finished = capture(folder, corpus, tmp_path)
     assert parts_of(finished) == parts_of(whole)
     assert sorted(written + again) == sorted(parts_of(whole))
@@ -353,3 +353,18 @@ def test_quick_reading(whole: Path) -> None:
     gaps = -np.diff(opened.read_matrix(["logit_1", "logit_2"]), axis=1)
     assert gaps.shape == (opened.n_rows, 1)
     assert (gaps >= 0).all()
+
+
+def test_temperatures_are_kept_beside(whole: Path, folder: Path, corpus: CorpusConfig, tmp_path: Path) -> None:
+    """In any order asked for, the logsumexp of the same logits divided by each."""
+    made = open_capture(capture(folder, corpus, tmp_path, temperatures=[1.5, 0.7], k=257))
+    names = ["logsumexp", "logsumexp_t0.7", "logsumexp_t1.5"]
+    found = made.read(names)
+    _, logits = made.top_k()
+    for name, temperature in zip(names, (1.0, 0.7, 1.5), strict=True):
+        expected = np.log(np.exp(logits.astype(np.float64) / temperature).sum(axis=1))
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=1e-6)
+    assert made.manifest["temperatures"] == [1.0, 0.7, 1.5]
+    np.testing.assert_array_equal(found["logsumexp"], open_capture(whole).read(["logsumexp"])["logsumexp"])
+    other_order = capture(folder, corpus, tmp_path, temperatures=[0.7, 1.5], k=257)
+    assert other_order == made.folder
