@@ -197,15 +197,18 @@ def _check_corpus(corpus: c.CorpusConfig) -> None:
 
 def _check_generation(capture: c.CaptureConfig, generation: c.GenerationConfig) -> None:
     """Settings of generation do nothing where nothing is generated: whoever sets them means to generate."""
-    if capture.mode == c.CaptureMode.GENERATION:
-        return
-    for field in dataclasses.fields(generation):
-        value = getattr(generation, field.name)
-        if value != field.default:
-            raise ConfigError(
-                f"`capture.mode` must be generation where generation.{field.name} is set, got {str(capture.mode)!r}. "
-                "Add capture.mode=generation."
-            )
+    is_set = [f.name for f in dataclasses.fields(generation) if getattr(generation, f.name) != f.default]
+    if capture.mode != c.CaptureMode.GENERATION and is_set:
+        raise ConfigError(
+            f"`capture.mode` must be generation where generation.{is_set[0]} is set, got {str(capture.mode)!r}. "
+            "Add capture.mode=generation."
+        )
+    others = [name for name in is_set if name != "tokens_of"]
+    if generation.tokens_of is not None and others:
+        raise ConfigError(
+            f"`generation.{others[0]}` must be left out with generation.tokens_of, whose tokens are generated already, "
+            f"got {getattr(generation, others[0])!r}."
+        )
 
 
 def _check_pair(pair: c.PairConfig) -> None:

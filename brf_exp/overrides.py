@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ class _Reader:
         setting = settings_of(self.schema).get(key)
         if setting is not None and key in LIST_KEYS:
             return self._lists(setting, value)
+        if setting is not None and typing.get_origin(setting.type) is list:
+            self._require_lists(setting, value)
         if setting is None or not setting.is_text or value in ("", "null"):
             return value
         if self.sweep and key not in PATH_KEYS and _SWEEP_FUNCTION.fullmatch(value):
@@ -97,6 +100,14 @@ class _Reader:
         whole = not self.sweep or _is_quoted(value) or (key in PATH_KEYS and Path(value).expanduser().exists())
         parts = [value] if whole else value.split(",")
         return ",".join(quoted(_home(part) if key in PATH_KEYS else part) for part in parts)
+
+    def _require_lists(self, setting: Setting, value: str) -> None:
+        """Raise ConfigError for what is no list in brackets, or several for a sweep."""
+        if self.sweep and _SWEEP_FUNCTION.fullmatch(value):
+            return
+        for part in re.split(r"(?<=\]),(?=\[)", value) if self.sweep else [value]:
+            if not (part.startswith("[") and part.endswith("]")):
+                raise ConfigError(f"`{setting.key}` must be {setting.requirement}, got {value!r}.")
 
     def _lists(self, setting: Setting, value: str) -> str:
         lists = re.split(r"(?<=\]),(?=\[)", value) if self.sweep else [value]
@@ -238,6 +249,11 @@ def _runs_dir(overrides: list[str]) -> Path:
     """The folder of results that the command line names, else the default one; absolute."""
     values = [text.partition("=")[2] for text in overrides if text.lstrip("+").startswith("runs_dir=")]
     value = values[-1] if values else StageConfig.runs_dir
+    if not value.strip("'\" "):
+        raise ConfigError("`runs_dir` must be a folder, got nothing. Leave it out for `runs`.")
+    there = next((path for path in [_path(value).absolute(), *_path(value).absolute().parents] if path.exists()), None)
+    if there is not None and not there.is_dir():
+        raise ConfigError(f"`runs_dir` must be a folder or lie in one, got {value!r}, and {str(there)!r} is none.")
     return _path(value).absolute()
 
 

@@ -10,7 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from brf_exp.capture.continuation import continuation
-from brf_exp.capture.generated_texts import GeneratedText, part_documents, read_generated_texts, write_generated_texts
+from brf_exp.capture.generated_texts import (
+    PROMPTS,
+    GeneratedText,
+    part_documents,
+    read_generated_texts,
+    write_generated_texts,
+)
 from brf_exp.capture.generation import Generated, Prompt, end_ids, generate, require_room, uniforms
 from brf_exp.capture.parts import Part, PlannedPart, part_table, planned_parts
 from brf_exp.capture.tokenise import StoredTokens, TokenisedDocument, TokenStore, check_vocabulary, iter_tokenised
@@ -18,8 +24,6 @@ from brf_exp.config import CaptureConfig, CorpusConfig, GenerationConfig
 from brf_exp.corpora.document import TEXTS, Document
 from brf_exp.errors import InputError
 from brf_exp.models.load import LoadedModel
-
-PROMPTS = "prompts.jsonl"
 
 
 class GeneratedRows:
@@ -102,7 +106,7 @@ class GeneratedRows:
             for prompt, (_, ids, *_) in zip(read_generated_texts(folder / PROMPTS), rows, strict=True)
         )
         self._texts = write_generated_texts(folder / TEXTS, texts)
-        (folder / PROMPTS).unlink()
+        (folder / PROMPTS).unlink(missing_ok=True)
 
     def _continued(self, prompt: GeneratedText, ids: np.ndarray) -> GeneratedText:
         added = continuation(self._loaded.tokenizer, prompt.prompt_ids, ids.tolist()).text

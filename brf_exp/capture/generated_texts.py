@@ -12,6 +12,8 @@ from brf_exp.corpora.document import Document, fingerprint
 from brf_exp.errors import InputError
 from brf_exp.storage.captures import document_starts, read_part, replacing, sha256_of
 
+# What is known before anything is generated; only an unfinished capture has it.
+PROMPTS = "prompts.jsonl"
 TOKEN_COLUMNS = ("token_id", "char_start", "char_end")
 
 

@@ -13,7 +13,7 @@ from brf_exp.capture.shards import Shard, parts_of, shard_of_parts
 from brf_exp.capture.workplace import Workplace, say
 from brf_exp.config import CaptureConfig
 from brf_exp.errors import BrfError
-from brf_exp.models.load import LoadedModel
+from brf_exp.models.load import LoadedModel, threads
 from brf_exp.storage import runs
 from brf_exp.storage.space import free_bytes, readable, writing_to
 
@@ -44,12 +44,17 @@ class Making:
 
     def made(self, describe: Describe, environment: dict[str, Any]) -> Path:
         """The finished folder; with a shard, the unfinished one where parts of others are missing."""
+        import torch
+
         filling = self._filling
         place = None
         try:
             with writing_to(self._final.parent, missing_bytes=lambda: filling.missing_bytes, kept=lambda: filling.kept):
-                place = workplace.enter(self._final, self._identity)
-                return self._final if place is None else self._made_in(place, describe, environment)
+                place = workplace.enter(self._final, self._identity, n_threads=torch.get_num_threads())
+                if place is None:
+                    return self._final
+                with threads(place.n_threads):
+                    return self._made_in(place, describe, {**environment, "n_threads": place.n_threads})
         except BrfError:
             if place is not None:
                 place.give_up()
@@ -66,18 +71,17 @@ class Making:
     def _made_in(self, place: Workplace, describe: Describe, environment: dict[str, Any]) -> Path:
         self._source.prepare(place.folder)
         self._warn_of_a_small_disk(place.folder)
-        while True:
-            self._fill()
-            with runs.locked(self._final):
-                if workplace.is_finished(self._final):
-                    return self._final
-                missing = self._filling.missing()
-                if not missing:
-                    self._finish(place, describe, environment)
-                    return self._final
-            if self._shard is not None:
-                say(self._missing_line(self._shard, missing, place.folder))
-                return place.folder
+        self._fill()
+        with runs.locked(self._final):
+            if workplace.is_finished(self._final):
+                return self._final
+            missing = self._filling.missing()
+            if not missing:
+                self._finish(place, describe, environment)
+                return self._final
+        assert self._shard is not None, "without a shard every part was filled"
+        say(self._missing_line(self._shard, missing, place.folder))
+        return place.folder
 
     def _fill(self) -> None:
         rows = [part.rows for part in self._source.plan]

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from brf_exp.capture.generated_texts import PROMPTS
 from brf_exp.capture.parts import Identity, Part, write_side_file
 from brf_exp.errors import ConfigError
 from brf_exp.storage import runs
@@ -30,9 +31,10 @@ def say(line: str) -> None:
 class Workplace:
     """A process's place in the `.partial` folder of a capture, which others may work in as well."""
 
-    def __init__(self, final: Path, identity: Identity, presence: IO[str]) -> None:
+    def __init__(self, final: Path, identity: Identity, presence: IO[str], *, n_threads: int) -> None:
         self.final, self.folder = final, partial_of(final)
         self.identity, self._presence = identity, presence
+        self.n_threads = n_threads
 
     def leave(self) -> None:
         """Go, and leave what is finished to whoever comes next."""
@@ -53,10 +55,11 @@ def partial_of(final: Path) -> Path:
     return final.with_name(final.name + ".partial")
 
 
-def enter(final: Path, identity: Identity) -> Workplace | None:
+def enter(final: Path, identity: Identity, *, n_threads: int) -> Workplace | None:
     """A place in the capture's folder, which is made where there is none; None where the capture is finished.
 
-    Raises ConfigError where others work there with other versions of the packages that compute.
+    Threads divide sums differently: whoever goes on with a capture uses as many as it was begun with (`n_threads` of
+    what is returned). Raises ConfigError where others work there with other versions of the packages that compute.
     """
     with runs.locked(final):
         if is_finished(final):
@@ -65,16 +68,19 @@ def enter(final: Path, identity: Identity) -> Workplace | None:
         folder.mkdir(exist_ok=True)
         presence = (folder / WORKERS).open("a+", encoding="utf-8")
         alone = flock(presence, fcntl.LOCK_EX | fcntl.LOCK_NB, folder / WORKERS)
-        theirs = _read(presence)
-        if theirs != asdict(identity):
-            if not alone and theirs is not None:
-                presence.close()
-                raise ConfigError(_other_versions(folder, theirs, identity))
+        theirs = _read(presence) or {}
+        begun_with = theirs.pop("n_threads", None)
+        if theirs == asdict(identity) and isinstance(begun_with, int):
+            n_threads = begun_with
+        elif not alone and theirs:
+            presence.close()
+            raise ConfigError(_other_versions(folder, theirs, identity))
+        else:
             presence.truncate(0)
-            presence.write(json.dumps(asdict(identity)))
+            presence.write(json.dumps({**asdict(identity), "n_threads": n_threads}))
             presence.flush()
         flock(presence, fcntl.LOCK_SH, folder / WORKERS)
-    return Workplace(final, identity, presence)
+    return Workplace(final, identity, presence, n_threads=n_threads)
 
 
 def _read(presence: IO[str]) -> dict[str, object] | None:
@@ -148,6 +154,6 @@ def sweep(final: Path) -> None:
     """Remove what a finished capture does not need any more, and parts that are none of its own."""
     named = {part["name"] for part in runs.read_json(final / MANIFEST)["parts"]}
     ours = (path for path in final.glob("part-*") if path.suffix in (".json", ".parquet") and path.name not in named)
-    for path in (*ours, *leftovers(final), *final.glob(".part-*.lock"), final / WORKERS):
+    for path in (*ours, *leftovers(final), *final.glob(".part-*.lock"), final / PROMPTS, final / WORKERS):
         with contextlib.suppress(OSError):  # gone, or another user's to remove
             path.unlink()

@@ -52,10 +52,10 @@ def find_head(model: "PreTrainedModel", probe: "torch.Tensor") -> tuple[OutputHe
     import torch
 
     with torch.inference_mode():
-        expected = model(input_ids=probe, use_cache=False).logits.flatten(0, 1).to(torch.float64).cpu()
+        expected = model(input_ids=probe, use_cache=False).logits.flatten(0, 1).cpu().to(torch.float64)
         try:
             head = OutputHead(model)
-            found = head.logits(head.hidden_states(probe).flatten(0, 1)).to(torch.float64).cpu()
+            found = head.logits(head.hidden_states(probe).flatten(0, 1)).cpu().to(torch.float64)
         except Exception as error:  # whatever an unknown architecture does: its own forward pass still works
             return None, " ".join(str(error).split())[:200] or type(error).__name__
     if found.shape != expected.shape:

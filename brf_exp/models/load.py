@@ -127,6 +127,19 @@ def _device(name: str) -> "torch.device":
 
 
 @contextlib.contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Compute with so many threads of the processor, and with as many as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars or advice from transformers: errors of the user are one line of ours."""
     from transformers.utils import logging as transformers_logging

@@ -143,7 +143,6 @@ def fit(
     """Train in place on the given documents; returns the tokens seen."""
     import torch
 
-    torch.set_num_threads(train.n_threads)
     torch.manual_seed(recipe.seed + 1)
     rng = np.random.default_rng(recipe.seed)
     streams = {domain: token_stream([d for d in documents if d.domain == domain], tokenizer, rng) for domain in DOMAINS}

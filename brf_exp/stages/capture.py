@@ -128,20 +128,7 @@ def capture(
     if (final / captures.MANIFEST).exists():
         workplace.reopen(final)
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    loaded = load_model(
-        reference,
-        capture.dtype,
-        capture.device,
-        files=request.files,
-        device_map=capture.device_map,
-        compiled=capture.compile and not request.generates,
-    )
-    _check_against_model(capture, loaded)
-    if loaded.head is None:
-        workplace.say(
-            f"{reference.name}: logits of all positions are made at once, since {loaded.headless_reason}. "
-            "The numbers are the same, at a higher cost."
-        )
+    loaded = _loaded(request)
     described = {"schema": schema.CAPTURE_SCHEMA, "stage": "capture", "key": key, "determines": determines}
     environment = {"seed": seed, "started": started, **_machine(loaded)}
     # The documents are the source's from here on: once they are tokenised, no text stays in memory.
@@ -167,6 +154,26 @@ def _check(corpus: CorpusConfig, capture: CaptureConfig, condition: str) -> None
             raise ConfigError(f"`{name}` must be at least {least}, got {value}.")
     if capture.shard is not None and not is_shard(capture.shard):
         raise ConfigError(f"`capture.shard` must be {REQUIREMENT}, got {capture.shard!r}.")
+
+
+def _loaded(request: Request) -> LoadedModel:
+    """The model in memory, able to serve the settings."""
+    settings = request.settings
+    loaded = load_model(
+        request.reference,
+        settings.dtype,
+        settings.device,
+        files=request.files,
+        device_map=settings.device_map,
+        compiled=settings.compile and not request.generates,
+    )
+    _check_against_model(settings, loaded)
+    if loaded.head is None:
+        workplace.say(
+            f"{request.reference.name}: logits of all positions are made at once, since {loaded.headless_reason}. "
+            "The numbers are the same, at a higher cost."
+        )
+    return loaded
 
 
 def _check_against_model(capture: CaptureConfig, loaded: LoadedModel) -> None:

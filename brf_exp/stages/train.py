@@ -16,7 +16,7 @@ from brf_exp.corpora.document import Document, Split, fingerprint
 from brf_exp.errors import ConfigError, InputError
 from brf_exp.models import tiny
 from brf_exp.models.evaluate import N_BYTES, as_bytes, bits_per_byte, compressed_bits_per_byte
-from brf_exp.models.load import LoadedModel, load_model, quiet, resolve_spec
+from brf_exp.models.load import LoadedModel, load_model, quiet, resolve_spec, threads
 from brf_exp.models.ngram import NgramModel, fit_ngram
 from brf_exp.storage import runs
 
@@ -62,7 +62,8 @@ def _train(
     n_parameters = model.num_parameters()
     started = time.monotonic()
     losses: list[float] = []
-    with progress_bar(label, n_tokens=train.tokens or recipe.tokens, enabled=progress) as on_tokens:
+    bar = progress_bar(label, n_tokens=train.tokens or recipe.tokens, enabled=progress)
+    with threads(train.n_threads), bar as on_tokens:
         n_tokens = tiny.fit(model, tokenizer, documents, recipe, train, on_progress=_follow(on_tokens, losses))
     seconds = time.monotonic() - started
     with quiet():

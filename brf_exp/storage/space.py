@@ -9,7 +9,7 @@ from pathlib import Path
 from brf_exp.errors import InputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 

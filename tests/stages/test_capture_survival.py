@@ -351,3 +351,26 @@ def test_a_full_disk_is_one_line_and_keeps_finished_parts(
         assert not [path for path in partial.iterdir() if path.name.endswith(".partial")]
     subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
     assert content(capture_here(disk)) == content(whole)
+
+
+def test_goes_on_with_as_many_threads_as_it_was_begun_with(capturing: Run, tmp_path: Path) -> None:
+    """Threads divide sums differently: half a capture with one and half with two would be a third one."""
+    begun = """
+from brf_exp.capture import filling
+write_part, n = filling.write_part, 0
+def dying(path, table):
+    global n
+    n += 1
+    if n == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write_part(path, table)
+filling.write_part = dying
+torch.set_num_threads(1)
+capture(arguments[0])
+"""
+    assert capturing(begun, tmp_path / "cut", check=False).returncode == -signal.SIGKILL
+    capturing("torch.set_num_threads(2)\ncapture(arguments[0])\nassert torch.get_num_threads() == 2", tmp_path / "cut")
+    capturing("torch.set_num_threads(1)\ncapture(arguments[0])", tmp_path / "whole")
+    (cut,), (whole,) = ((tmp_path / name).glob("captures/*/[!.]*") for name in ("cut", "whole"))
+    assert content(cut) == content(whole)
+    assert json.loads((cut / "capture.json").read_text())["environment"]["n_threads"] == 1

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +13,8 @@ from brf_exp.config import CollectStageConfig
 from brf_exp.errors import MissingInputError
 from brf_exp.maths.multiplicity import adjusted_pvalues, tail_pvalue
 from brf_exp.stages.collect import run
+from brf_exp.stages.collect_find import find
+from brf_exp.stages.collect_pvalues import agreement_sides
 from brf_exp.storage.runs import read_json
 
 
@@ -91,6 +94,30 @@ def test_the_pvalue_of_an_interval_is_that_of_the_t_test_it_came_from(df):
         np.testing.assert_allclose(found, stats.t.sf((estimate - bound) / error, df), rtol=1e-9)
         assert (found < tail) == (end > bound)
     assert (tail_pvalue(1, 0, tail=0.05, df=df), tail_pvalue(-1, 0, tail=0.05, df=df)) == (0.0, 1.0)
+
+
+def test_beyond_the_decision_tails_are_those_of_so_few_degrees_of_freedom(collect, write):
+    """Of 21 documents few hold most of the positions: at twice the distance t(3) gives .009 where t(20) gives .001."""
+    share, error = (0.05 + 2 * stats.t.ppf(0.975, 20) * 0.01, 0.01)
+    for name, df in (("few", 3.0), ("equal", 20.0), ("older", None), ("impossible", 0.2)):
+        write(name, pair=name, share=(share, error), gain=(-0.005 - 1e-4 - 2 * 1.75 * 0.002, 0.002), effective_df=df)
+    _, _, _, rows = collect()
+    coherent, better = (of_claim(rows, f"brf.{name}") for name in ("phase_coherence", "discrimination"))
+    for name, df in (("few", 3), ("equal", 20), ("older", 1), ("impossible", 1)):
+        expected = 2 * stats.t.sf(2 * stats.t.ppf(0.975, df), df)
+        assert coherent[name]["supported_pvalue"] == pytest.approx(expected)
+        expected = stats.t.sf(2 * stats.t.ppf(0.95, df), df)
+        assert better[name]["supported_pvalue"] == pytest.approx(expected)
+    assert better["few"]["supported_pvalue"] > 0.009
+    assert better["equal"]["supported_pvalue"] < 0.002
+
+
+def test_ends_of_agreement_have_the_same_tails(write):
+    found = read_json(write("one", effective_df=3.0) / "discriminate" / "results.json")
+    found["agreement"] = {"negative_share": 0.25, "interval": [0.15, 0.35]}
+    rarely, often = agreement_sides(None, found)
+    assert often == pytest.approx(2 * stats.t.sf(2 * stats.t.ppf(0.975, 3), 3))
+    assert rarely == 1.0
 
 
 def test_alone_every_verdict_is_that_of_its_run_and_pvalues_say_the_same(collect, write, tmp_path):
@@ -184,6 +211,28 @@ def test_too_few_draws_for_so_many_pairs_are_named(collect, write):
     assert {row["verdict_adjusted"] for row in of_claim(rows, "brf.phase_coherence").values()} == {"inconclusive"}
 
 
+def test_one_pair_with_few_draws_does_not_stand_for_all(collect, write):
+    write("few", pair="few", share=(0.3, 0.01), n_repairings=39)
+    for place in range(3):
+        write(f"p{place}", pair=f"p{place}", share=(0.3, 0.01), n_repairings=9999)
+    _, results, _, _ = collect()
+    family = next(f for f in results["families"] if (f["claim"], f["question"]) == ("brf.phase_coherence", "supported"))
+    assert (family["smallest_possible_pvalue"], family["n_holm"], family["can_reject"]) == (1e-4, 4, True)
+
+
+def test_a_test_without_a_smallest_pvalue_leaves_the_family_without_one(collect, write):
+    path = write("one", pair="one") / "manifest.json"
+    described = read_json(path)
+    del described["determines"]["evaluation"]
+    path.write_text(json.dumps(described), encoding="utf-8")
+    write("two", pair="two")
+    _, results, _, _ = collect()
+    floors = {(f["claim"], f["question"]): f["smallest_possible_pvalue"] for f in results["families"]}
+    assert floors["discrimination", "difference"] is None
+    assert floors["phase coherence", "dependence"] == 1e-5
+    assert floors["brf.phase_coherence", "falsified"] is None
+
+
 def test_more_than_two_models_decide_by_the_worst_of_their_pairs(collect, write):
     path = write("three", pair="three", share=(0.2, 0.01)) / "coherence" / "results.json"
     found = read_json(path)
@@ -210,6 +259,16 @@ def test_broken_runs_are_left_out_by_name_and_stop_nothing(collect, write, tmp_p
     wrong.write_text(json.dumps(read_json(wrong) | {"n_positions": "many"}), encoding="utf-8")
     lacking = write("lacking", pair="y") / "discriminate" / "results.json"
     lacking.write_text(json.dumps({k: v for k, v in read_json(lacking).items() if k != "contrasts"}), encoding="utf-8")
+    nameless = write("nameless", pair="q") / "coherence" / "results.json"
+    nameless.write_text(json.dumps(read_json(nameless) | {"pair": None}), encoding="utf-8")
+    mapless = write("mapless", pair="r") / "coherence" / "results.json"
+    found = read_json(mapless)
+    found["phases"]["null"] = found["phases"]["arctan"]
+    mapless.write_text(json.dumps(found | {"primary": None}), encoding="utf-8")
+    unsaid = write("unsaid", pair="s") / "claims" / "results.json"
+    found = read_json(unsaid)
+    found["claims"][0]["id"] = None
+    unsaid.write_text(json.dumps(found), encoding="utf-8")
     shutil.copytree(tmp_path / "runs" / "run" / "good", tmp_path / "runs" / "run" / "zz-copy")
     (tmp_path / "runs" / "run" / "empty.partial").mkdir()
     (tmp_path / "runs" / "run" / "a-file").write_text("", encoding="utf-8")
@@ -220,6 +279,7 @@ def test_broken_runs_are_left_out_by_name_and_stop_nothing(collect, write, tmp_p
         "unfinished": "not a finished run", "empty.partial": "not a finished run", "broken": "cannot be read",
         "nan": "NaN is no JSON", "newer": "schema 2; this version reads 1",
         "half": "no results of claims", "wrong": "n_positions is 'many'",
+        "nameless": "pair is null", "mapless": "its results are not", "unsaid": "id is null",
         "lacking": "KeyError: 'contrasts'", "zz-copy": "the same content as good",
     }.items():  # fmt: skip
         assert words in reasons.pop(name)
@@ -262,6 +322,67 @@ def test_a_sweep_names_its_runs_and_its_failed_jobs(collect, write, tmp_path):
     assert reasons[0] == "job of a sweep [pair=gone]: failed: `pair` must be there."
     assert reasons[1] == "job of a sweep [pair=dead]: running"
     assert reasons[2].startswith("its record of a sweep cannot be read")
+
+
+def test_only_jobs_of_the_sweeps_last_command_are_collected(collect, write, tmp_path):
+    """Jobs of another version or other files stay in the folder; what was made is named from the runs folder."""
+    made = {name: write(name, pair=name) for name in ("now", "former", "elsewhere")}
+    outside = shutil.move(made["elsewhere"], tmp_path / "elsewhere")
+    sweep = tmp_path / "runs" / "sweeps" / "run-0123abcd"
+    for key, place in (("0a", "run/now"), ("0b", str(made["former"])), ("0c", str(outside))):
+        (sweep / key).mkdir(parents=True)
+        record = {"overrides": [], "status": "DONE", "made": place}
+        (sweep / key / "status.json").write_text(json.dumps(record), encoding="utf-8")
+    _, results, table, _ = collect(runs=str(sweep))
+    assert {row["run"] for row in table} == {"now", "former", "elsewhere"}
+    listed = {"schema": 1, "jobs": [{"key": "0a"}, {"key": "0c"}, {"key": "0d"}]}
+    (sweep / "sweep.json").write_text(json.dumps(listed), encoding="utf-8")
+    _, results, table, _ = collect(runs=str(sweep))
+    assert {row["run"] for row in table} == {"now", "elsewhere"}
+    assert results["left_out"] == [
+        {"folder": "../../sweeps/run-0123abcd/0d", "reason": "job of a sweep that was not started"}
+    ]
+    moved = shutil.move(tmp_path / "runs", tmp_path / "moved")
+    assert moved / "run" / "now" in find(str(moved / "sweeps" / "run-0123abcd"), moved).folders
+    (moved / "sweeps" / "run-0123abcd" / "sweep.json").write_text("{", encoding="utf-8")
+    assert len(find(str(moved / "sweeps" / "run-0123abcd"), moved).folders) == 3
+
+
+def test_a_folder_that_cannot_be_read_is_left_out(collect, write, tmp_path, monkeypatch):
+    write("one", pair="one")
+    (tmp_path / "runs" / "coherence").mkdir()
+    listed = Path.iterdir
+
+    def denied(path):
+        if path.name == "coherence":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    _, results, _, _ = collect()
+    assert results["n_runs"] == 1
+    assert results["left_out"] == [{"folder": "../../coherence", "reason": "cannot be read: Permission denied"}]
+    monkeypatch.undo()
+
+    def closed(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    found = find(str(tmp_path / "runs"), tmp_path / "runs")
+    assert [one.reason for one in found.left_out] == ["cannot be read: Permission denied"]
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", '{"key": 1}', '{"files": {"report.html": null}}', "\udcff"])
+def test_a_damaged_manifest_of_the_collection_is_made_again(collect, write, damaged):
+    write("one")
+    folder, *_ = collect()
+    whole = contents(folder)
+    (folder / "manifest.json").write_bytes(damaged.encode("utf-8", "surrogateescape"))
+    (folder / "table.csv").write_text("damaged", encoding="utf-8")
+    assert collect()[0] == folder
+    again = contents(folder)
+    assert {name for name in whole if whole[name] != again[name]} <= {"manifest.json"}
+    assert read_json(folder / "manifest.json")["key"].startswith(folder.name[-8:])
 
 
 @pytest.mark.parametrize("wanted", ["runs/run/*", "runs/run", "runs", "runs/run/[ab]*", "runs/run/a"])
@@ -347,20 +468,3 @@ def test_only_broken_runs_are_said_with_the_first_reason(write, tmp_path):
         MissingInputError, match=r"finished run, got none in 1 folder\. The first, .*not a finished run"
     ):
         run(CollectStageConfig(runs_dir=str(tmp_path / "runs"), progress=False))
-
-
-def test_generated_texts_are_another_subject_by_how_they_were_sampled(collect, write):
-    for place, settings in enumerate((
-        "capture: {mode: teacher_forced}\ncondition: none",
-        "capture: {mode: generation}\ngeneration: {by: a, temperature: 0.7, top_k: null, top_p: 1.0, new_tokens: 64}",
-        "capture: {mode: generation}\ngeneration: {by: b, temperature: 0.7, top_k: null, top_p: 1.0, new_tokens: 64}",
-        "capture: {mode: generation}\ngeneration: {by: b, temperature: 0.7, top_k: null, top_p: 1.0, new_tokens: 32}",
-    )):  # fmt: skip
-        (write(f"r{place}", seed=place) / "config.yaml").write_text(settings, encoding="utf-8")
-    _, results, table, _ = collect()
-    assert results["n_pairs"] == 3
-    assert {row["condition"] for row in table} == {
-        "none",
-        "generated, by a, temperature 0.7, top_p 1.0",
-        "generated, by b, temperature 0.7, top_p 1.0",
-    }
