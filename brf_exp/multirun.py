@@ -176,8 +176,9 @@ def _require_launcher(request: Request) -> None:
 
 
 def _sweep_dir(request: Request) -> Path:
-    """The folder of a sweep: the same for the same command, wherever it runs."""
-    where = re.compile(r"\+{0,2}(hydra[./].*|progress|runs_dir)=", re.DOTALL)
+    """The folder of a sweep: the same for the same command, wherever it runs and however it is launched."""
+    how = r"hydra[./]launcher(\.[^=]*)?|hydra\.sweeper\.max_batch_size|progress|runs_dir"
+    where = re.compile(rf"\+{{0,2}}({how})=", re.DOTALL)
     what = sorted(override for override in request.overrides if not where.match(override))
     return request.runs_dir / "sweeps" / f"{request.stage}-{hashlib.sha256(chr(0).join(what).encode()).hexdigest()[:8]}"
 

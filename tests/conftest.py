@@ -425,11 +425,15 @@ def write_light_run() -> Callable[..., Path]:
         phase: str = "arctan",
         seed: int = 0,
         n_repairings: int = 99_999,
+        effective_df: float | None = N_DOCUMENTS - 1,
+        tested: dict[str, Any] | None = None,
     ) -> Path:
         models = models or (f"org/{pair}-a", f"org/{pair}-b")
         found = {"coherence": _coherence(pair, list(models), True), "discriminate": _discrimination(pair, list(models))}
         for made in found.values():
             made |= {"corpus": corpus, "primary": phase, "confidence_level": 0.95}
+            made |= {} if effective_df is None else {"effective_df": effective_df}
+            made |= {} if tested is None else {"tested": tested}
         found["coherence"]["phases"][phase] = found["coherence"]["phases"]["arctan"]
         _with_share(found["coherence"], *share, n_repairings)
         _with_gain(found["discriminate"], *gain)

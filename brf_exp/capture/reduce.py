@@ -10,8 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-# Logits looked at a time: on a CPU 4 MiB of them, which stay in its cache from one sum to the next.
-CPU_BLOCK_LOGITS = 2**20
+# Logits looked at a time: on a CPU 8 MiB of them, which stay in its cache from one sum to the next.
+CPU_BLOCK_LOGITS = 2**21
 BLOCK_LOGITS = 2**26
 # The k largest are looked for in the k groups of this many logits whose own maxima are largest.
 GROUP = 32

@@ -14,6 +14,7 @@ from brf_exp.report.discrimination_rows import two
 from brf_exp.report.gallery import share_of
 from brf_exp.report.load import Run
 from brf_exp.report.wording import SUPERSCRIPTS, interval, number, property_name, rule_name
+from brf_exp.storage.spreadsheets import csv_cell
 
 Row = list[Any]
 _ESCAPES = {
@@ -21,8 +22,6 @@ _ESCAPES = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\u2212": "$-$", "\u2013": "--", "\u00a0": "~",
     "\u00d7": r"$\times$", "\u03b4": r"$\delta$",
 }  # fmt: skip
-# The last four are what East Asian keyboards give for the first four; spreadsheets take them for the same.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _PLAIN = dict(zip(SUPERSCRIPTS, "-0123456789", strict=True))
 
 
@@ -194,21 +193,9 @@ def to_csv(table: Table) -> str:
     """The whole table, numbers at full precision; empty where there is none."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([_csv_cell(column) for column in table.columns])
-    writer.writerows([[_csv_cell(cell) for cell in row] for row in table.rows])
+    writer.writerow([csv_cell(column) for column in table.columns])
+    writer.writerows([[csv_cell(cell) for cell in row] for row in table.rows])
     return buffer.getvalue()
-
-
-def _csv_cell(value: Any) -> Any:
-    """A value as it is written: numbers as they are, nothing as an empty cell, text so that no spreadsheet runs it.
-
-    Text that begins like a formula gets an apostrophe in front, which spreadsheets take for "this is text". A lone
-    carriage return would end the row without being quoted, and what follows would begin a cell: it becomes a line feed.
-    """
-    if not isinstance(value, str):
-        return "" if value is None else value
-    text = f"'{value}" if value.startswith(_FORMULA_STARTS) else value
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def to_latex(table: Table) -> str:

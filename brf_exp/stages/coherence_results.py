@@ -12,13 +12,14 @@ from brf_exp.maths.decisions import joint_verdict
 from brf_exp.maths.documents import positions_within
 from brf_exp.maths.kuramoto import KuramotoResult
 from brf_exp.maths.phases import phases
-from brf_exp.maths.resampling import RatioTest, holm
+from brf_exp.maths.resampling import RatioTest, effective_df, holm
 from brf_exp.stages import planning
 from brf_exp.stages.pair_test import PairTest, PhaseData
 from brf_exp.stages.pairs import PairInputs
 from brf_exp.stages.phase_maps import load_table
 from brf_exp.stages.phase_test import MapResult, is_robust
 from brf_exp.stages.sentences import coherence_sentence, joint_sentence, scope
+from brf_exp.stages.subject import tested_subject
 
 COHERENCE_SCHEMA = 2
 # Positions whose gaps and phases are kept for figures and notebooks: whole documents, evenly spaced.
@@ -45,6 +46,7 @@ def coherence_summary(
         "pair": inputs.name,
         "corpus": inputs.corpus_name,
         "models": list(data.rows.models),
+        "tested": tested_subject(inputs),
         "proxy": _proxy_name(first),
         "aligned_share": inputs.aligned.share_aligned if inputs.aligned else None,
         "aligned_positions": _aligned_positions(inputs),
@@ -52,6 +54,7 @@ def coherence_summary(
         "lineage": inputs.lineage,
         "n_positions": int(data.rows.offsets[-1]),
         "n_documents": len(data.rows.documents.doc_ids),
+        "effective_df": effective_df(np.diff(data.rows.offsets)) if data.rows.offsets.size > 2 else None,
         "pseudo_documents": data.pseudo_documents,
         "tie_fractions": [distribution.tie_fraction for distribution in data.distributions],
         "largest_ties": [distribution.largest_atom for distribution in data.distributions],

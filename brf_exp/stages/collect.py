@@ -25,6 +25,7 @@ from brf_exp.stages.collect_claims import (
 )
 from brf_exp.stages.collect_find import Found, LeftOut, find
 from brf_exp.stages.collect_read import NotCollectedError, RunRecord, read_run
+from brf_exp.stages.collect_subjects import subjects_of
 from brf_exp.stages.ledger import load_ledger
 from brf_exp.storage.captures import sha256_of
 from brf_exp.storage.records import write_records
@@ -43,7 +44,7 @@ from brf_exp.storage.runs import (
 )
 
 # Goes up whenever the same runs make another collection.
-COLLECT_SCHEMA = 1
+COLLECT_SCHEMA = 2
 FOLDER = "collect"
 # Columns of the table by the family that corrects them: which runs count, and the start of their names.
 CORRECTED = {
@@ -102,11 +103,20 @@ def _gather(found: Found, place: Path, config: CollectStageConfig) -> Gathered:
             f"`runs` must match at least one finished run, got none in {_count(len(left_out), 'folder')}. "
             f"The first, {left_out[0].folder}: {left_out[0].reason}."
         )
+    subjects = subjects_of([record.links for record in once])
+    once = [replace(record, subject=subject) for record, subject in zip(once, subjects, strict=True)]
     once.sort(key=lambda run: (run.cells["pair"], run.cells["corpus"], run.cells["condition"], run.order))
     named = [_named(run, place) for run in once]
-    pages = {run.cells["folder"]: "report/report.html" for run in named if (run.folder / "report" / PAGE).is_file()}
+    pages = {run.cells["folder"]: "report/report.html" for run in named if _has_page(run.folder)}
     listed = [{"folder": _relative(one.folder, place), "reason": one.reason} for one in left_out]
     return Gathered(named, sorted(listed, key=lambda one: (one["folder"], one["reason"])), pages)
+
+
+def _has_page(folder: Path) -> bool:
+    try:
+        return (folder / "report" / PAGE).is_file()
+    except OSError:
+        return False
 
 
 def _once(runs: list[RunRecord]) -> tuple[list[RunRecord], list[LeftOut]]:
@@ -154,12 +164,13 @@ def _identity(gathered: Gathered, config: CollectStageConfig) -> tuple[str, dict
 
 def _is_whole(folder: Path, key: str) -> bool:
     """Was this collection made from the same things, and is every file of it as it was written?"""
-    if not (folder / MANIFEST).is_file():
-        return False
-    described = read_json(folder / MANIFEST)
-    files = described.get("files", {})
-    whole = all((folder / name).is_file() and sha256_of(folder / name) == sha for name, sha in files.items())
-    return bool(described["key"] == key and files and whole)
+    try:
+        described = read_json(folder / MANIFEST)
+        files = described["files"]
+        whole = all(sha256_of(folder / name) == sha for name, sha in files.items())
+        return bool(described["key"] == key and whole and {RESULTS, PAGE} <= set(files))
+    except (OSError, RecursionError, ValueError, LookupError, AttributeError, TypeError):
+        return False  # not there, or damaged: made again
 
 
 def _write(final: Path, gathered: Gathered, config: CollectStageConfig, key: str, determines: dict[str, Any]) -> None:

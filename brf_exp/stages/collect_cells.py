@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from brf_exp.stages import collect_pvalues as pvalues
+from brf_exp.stages.subject import SAMPLING
 
-SAMPLING = ("by", "temperature", "top_k", "top_p")
+# Without them a run cannot be told from others.
+IDENTITY = ("run", "pair", "models", "corpus", "condition", "phase_map", "phase_scope", "key")
 COLUMNS: dict[str, type] = {
     "run": str, "folder": str, "pair": str, "models": str, "n_models": int, "corpus": str, "condition": str,
     "phase_map": str, "phase_scale_logits": float, "phase_scope": str, "seed": int, "k": int, "n_positions": int,
@@ -21,12 +23,16 @@ COLUMNS: dict[str, type] = {
 }  # fmt: skip
 
 
-def _condition(config: dict[str, Any]) -> str:
-    """What the models saw; of text that one of them wrote, how it was sampled, for that makes it another text."""
-    condition = str(config.get("condition", "none"))
-    if (config.get("capture") or {}).get("mode", "teacher_forced") == "teacher_forced":
+def _condition(tested: dict[str, Any] | None, config: dict[str, Any]) -> str:
+    """What the models saw; of text that a model wrote, how it was sampled, for that makes it another text."""
+    if tested is not None:
+        condition, settings = str(tested["condition"]), tested["generated"]
+    else:  # older results: as the settings have it
+        condition = str(config.get("condition", "none"))
+        is_read = (config.get("capture") or {}).get("mode", "teacher_forced") == "teacher_forced"
+        settings = None if is_read else config.get("generation") or {}
+    if settings is None:
         return condition
-    settings = config.get("generation") or {}
     sampled = [f"{name} {settings[name]}" for name in SAMPLING if settings.get(name) is not None]
     return ", ".join(["generated", *sampled, *([condition] if condition != "none" else [])])
 
@@ -48,7 +54,7 @@ def cells_of(
         "models": " | ".join(map(str, first["models"])),
         "n_models": len(first["models"]),
         "corpus": first["corpus"],
-        "condition": _condition(config),
+        "condition": _condition(first.get("tested"), config),
         "phase_map": first["primary"],
         "phase_scale_logits": phase.get("scale"),
         "phase_scope": phase.get("scope", "position"),
@@ -61,7 +67,8 @@ def cells_of(
         found |= _coherence_cells(coherence)
     if discrimination is not None:
         found |= _discrimination_cells(discrimination)
-    return {name: typed(found.get(name), kind, name) for name, kind in COLUMNS.items()}
+    checks = {name: present if name in IDENTITY else typed for name in COLUMNS}
+    return {name: checks[name](found.get(name), kind, name) for name, kind in COLUMNS.items()}
 
 
 def _coherence_cells(c: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +131,13 @@ def typed(value: Any, kind: type, name: str) -> Any:
     if type(value) is not kind:
         raise TypeError(f"{name} is {value!r}")
     return value
+
+
+def present(value: Any, kind: type, name: str) -> Any:
+    """The same of what must not be null."""
+    if value is None:
+        raise TypeError(f"{name} is null")
+    return typed(value, kind, name)
 
 
 def _whole(text: str) -> str:

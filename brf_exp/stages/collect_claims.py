@@ -32,7 +32,7 @@ class Family:
     """Tests of one question over all subjects, corrected together.
 
     `runs`: places of the counted runs; `pvalues` (m,) with 1 where a test cannot reject; `floor`: the smallest p-value
-    that some test of the family can give, where it is counted from draws.
+    that any test of the family can give, None where one of them has no such bound.
     """
 
     claim: str
@@ -63,7 +63,7 @@ class Family:
 
 def counted_runs(runs: Sequence[RunRecord], places: Iterable[int]) -> list[int]:
     """Which of the runs at these places count: per subject the first in order."""
-    best: dict[tuple[str, ...], int] = {}
+    best: dict[str, int] = {}
     for place in places:
         other = best.setdefault(runs[place].subject, place)
         if runs[place].order < runs[other].order:
@@ -82,7 +82,7 @@ def number_families(runs: Sequence[RunRecord]) -> list[Family]:
         places = counted_runs(runs, tested)
         known = [runs[place].cells[column] for place in places]
         floors = [runs[place].floors[question] for place in places]
-        made.append(_family(claim, question, places, known, max(filter(None, floors), default=None)))
+        made.append(_family(claim, question, places, known, _floor(known, floors)))
     return made
 
 
@@ -97,10 +97,21 @@ def claim_families(runs: Sequence[RunRecord], *, alpha: float) -> dict[tuple[str
             continue
         for side in (SUPPORTED, FALSIFIED):
             pvalues = [_effective(claim, side, alpha) for claim in claims.values()]
-            floors = [runs[place].floors["dependence"] for place in places if claims[place].test == "phase_coherence"]
-            floor = max(filter(None, floors), default=None) if side == SUPPORTED else None
-            found[claim_id, side] = _family(claim_id, side, places, pvalues, floor)
+            floors = [_claim_floor(runs[place], claims[place], side) for place in places]
+            found[claim_id, side] = _family(claim_id, side, places, pvalues, _floor(pvalues, floors))
     return found
+
+
+def _claim_floor(run: RunRecord, claim: ClaimRecord, side: str) -> float | None:
+    """Only what supports coherence rests on draws that are counted."""
+    return run.floors["dependence"] if (claim.test, side) == ("phase_coherence", SUPPORTED) else None
+
+
+def _floor(pvalues: Sequence[float | None], floors: Sequence[float | None]) -> float | None:
+    """The smallest p-value that any of the tests can give, None where one may fall to 0; what has none gives none."""
+    bounds = [floor for value, floor in zip(pvalues, floors, strict=True) if value is not None]
+    known = [bound for bound in bounds if bound is not None]
+    return min(known) if known and len(known) == len(bounds) else None
 
 
 def _family(claim: str, question: str, places: list[int], pvalues: list[float | None], floor: float | None) -> Family:
@@ -154,7 +165,7 @@ def _agreement(
     runs: Sequence[RunRecord], tested: dict[int, ClaimRecord], counted: set[int]
 ) -> dict[int, dict[str, int]]:
     """Per counted run: how many other runs there are of its subject, and how many of them come to the same verdict."""
-    verdicts: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    verdicts: defaultdict[str, list[str]] = defaultdict(list)
     for place, claim in tested.items():
         verdicts[runs[place].subject].append(claim.verdict)
     found = {}

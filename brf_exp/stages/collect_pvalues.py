@@ -7,6 +7,8 @@ from brf_exp.maths.multiplicity import tail_pvalue
 from brf_exp.stages.claim_tests import AMPLIFIED_SHARE
 
 Results = dict[str, Any] | None
+# Runs that do not say how many degrees of freedom their documents are worth may have this many, the least there are.
+LEAST_DF = 1.0
 # One p-value for `supported` and one for `falsified`; None where the results hold nothing to work it out from.
 Sides = tuple[float | None, float | None]
 
@@ -43,27 +45,36 @@ def coherence_sides(coherence: Results, discrimination: Results) -> Sides:
         return None, None
     parts, n_pairs = _parts(coherence), _n_pairs(coherence)
     tail, delta = (1 - coherence["confidence_level"]) / 2, coherence["delta"]
-    supported = [_support(_primary(part), delta, tail) for part in parts]
-    falsified = [_falsification(_primary(part), delta, tail) for part in parts]
+    df = _df(coherence)
+    supported = [_support(_primary(part), delta, tail, df) for part in parts]
+    falsified = [_falsification(_primary(part), delta, tail, df) for part in parts]
     return _jointly(supported, n_pairs), _jointly(falsified, n_pairs)
 
 
-def _support(made: dict[str, Any], delta: float, tail: float) -> float | None:
+def _support(made: dict[str, Any], delta: float, tail: float, df: float) -> float | None:
     residual = made["residual"]
     if made["null"] is None or residual is None or residual["excess_share"] is None:
         return None
-    return max(made["null"]["pvalue"], 2 * _beyond(residual, delta, tail, above=True))
+    return max(made["null"]["pvalue"], 2 * _beyond(residual, delta, tail, df, above=True))
 
 
-def _falsification(made: dict[str, Any], delta: float, tail: float) -> float | None:
+def _falsification(made: dict[str, Any], delta: float, tail: float, df: float) -> float | None:
     tests = [found for found in (made, made["residual"]) if found is not None and found["excess_share"] is not None]
-    return min((2 * _beyond(found, delta, tail, above=False) for found in tests), default=None)
+    return min((2 * _beyond(found, delta, tail, df, above=False) for found in tests), default=None)
 
 
-def _beyond(found: dict[str, Any], bound: float, tail: float, *, above: bool) -> float:
+def _beyond(found: dict[str, Any], bound: float, tail: float, df: float, *, above: bool) -> float:
     """Is a share of the possible excess above, or below, a bound?"""
     value, ends = found["excess_share"], found["excess_share_interval"]
-    return _interval_pvalue(value, ends, bound, tail, found["document_test"]["df"], above=above)
+    return _interval_pvalue(value, ends, bound, tail, df, above=above)
+
+
+def _df(results: dict[str, Any]) -> float:
+    """Degrees of freedom of the shape that p-values take beyond a stored end.
+
+    Not documents less one: where few documents hold most of the positions the tails are those of far fewer.
+    """
+    return max(LEAST_DF, float(results.get("effective_df") or LEAST_DF))
 
 
 def _interval_pvalue(value: float, ends: list[float], bound: float, tail: float, df: float, *, above: bool) -> float:
@@ -80,7 +91,7 @@ def discrimination_sides(coherence: Results, discrimination: Results) -> Sides:
     if discrimination is None:
         return None, None
     rivals, tail = list(_rivals(discrimination).values()), 1 - discrimination["confidence_level"]
-    df = max(discrimination["n_documents"] - 1, 1)
+    df = _df(discrimination)
     gains = [_gain(rival, discrimination["delta_nats"]) for rival in rivals]
     better = [
         tail_pvalue(-gain - rival["truncation"][1], rival["upper_one_sided"] - rival["truncation"][1], tail=tail, df=df)
@@ -106,7 +117,7 @@ def agreement_sides(coherence: Results, discrimination: Results) -> Sides:
     if discrimination is None or found is None or found["interval"] is None:
         return None, None
     share, ends = found["negative_share"], found["interval"]
-    tail, df = (1 - discrimination["confidence_level"]) / 2, max(discrimination["n_documents"] - 1, 1)
+    tail, df = (1 - discrimination["confidence_level"]) / 2, _df(discrimination)
     rarely, often = (
         min(1.0, 2 * _interval_pvalue(share, ends, AMPLIFIED_SHARE, tail, df, above=above)) for above in (False, True)
     )

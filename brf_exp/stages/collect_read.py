@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import yaml
 
 from brf_exp.maths.decisions import NOT_TESTED
 from brf_exp.stages import collect_pvalues as pvalues
-from brf_exp.stages.collect_cells import cells_of, typed
+from brf_exp.stages.collect_cells import cells_of, present, typed
+from brf_exp.stages.collect_subjects import Links, links_of
 from brf_exp.stages.ledger import FROZEN, Claim
 from brf_exp.storage.runs import CONFIG, MANIFEST, RESULTS, content_key
 
@@ -40,8 +41,9 @@ class ClaimRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run: `subject` is what it tests (models, corpus, condition); `order` places it among runs of one subject.
+    """One run: `subject` is what it tests (models, texts, condition); `order` places it among runs of one subject.
 
+    `links` tie it to other runs of its subject, which is known only when all runs are: it is empty until then;
     `covers`: keys of the run and of the tests in it, which may lie elsewhere too; `content`: hash of all that was read;
     `floors`: the smallest p-value that a counted test can give, by question.
     """
@@ -49,12 +51,13 @@ class RunRecord:
     folder: Path
     covers: tuple[str, ...]
     content: str
-    subject: tuple[str, ...]
+    links: Links
     order: tuple[Any, ...]
     cells: dict[str, Any]
     claims: tuple[ClaimRecord, ...]
     floors: dict[str, float | None]
     ledger: str | None
+    subject: str = field(default="")
 
 
 def read_run(folder: Path, shipped: dict[str, Claim], *, map_name: str) -> RunRecord:
@@ -83,7 +86,7 @@ def read_run(folder: Path, shipped: dict[str, Claim], *, map_name: str) -> RunRe
             raise NotCollectedError(f"no results of {', '.join(lacking)}; run it again")
     try:
         return _record(folder, manifest, parts, shipped, map_name)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         detail = f"{type(error).__name__}: {error}"
         raise NotCollectedError(f"its results are not what this version writes ({detail})") from error
 
@@ -117,7 +120,7 @@ def _record(
         folder=folder,
         covers=tuple(_keys(folder, manifest)),
         content=_content(folder, manifest),
-        subject=_subject(cells, config, coherence or discrimination or {}),
+        links=links_of(manifest, coherence or discrimination or {}, cells, config),
         order=_order(cells, map_name),
         cells=cells,
         claims=claims,
@@ -168,19 +171,6 @@ def _config(path: Path) -> dict[str, Any]:
     return found
 
 
-def _subject(cells: dict[str, Any], config: dict[str, Any], results: dict[str, Any]) -> tuple[str, ...]:
-    """What is tested: models, texts and condition. Runs of one subject are not independent of each other.
-
-    Parts of one corpus that differ only in how many documents were taken count as one; other files, splits, subsets
-    and domains do not.
-    """
-    corpus = config.get("corpus") or {}
-    names = ("path", "id", "revision", "subset", "split", "domain")
-    from_models = not config.get("captures") and not (config.get("pair") or {}).get("submission")
-    texts = [str(corpus.get(name)) for name in names] if from_models else []
-    return (*sorted(map(str, results["models"])), "", cells["corpus"], *texts, "", cells["condition"])
-
-
 def _order(cells: dict[str, Any], map_name: str) -> tuple[Any, ...]:
     """Which run of a subject counts, by how it was made and never by what came out."""
     is_other_map = cells["phase_map"] != map_name
@@ -207,7 +197,7 @@ def _claim(
     claim: dict[str, Any], test: str, coherence: dict[str, Any] | None, discrimination: dict[str, Any] | None
 ) -> ClaimRecord:
     sides = pvalues.SIDES[test](coherence, discrimination) if test in pvalues.SIDES else (None, None)
-    words = {name: typed(claim[name], str, name) for name in ("id", "statement", "verdict", "reason")}
+    words = {name: present(claim[name], str, name) for name in ("id", "statement", "verdict", "reason")}
     return ClaimRecord(
         **words, test=test, robust=typed(claim["robust"], bool, "robust"), supported=sides[0], falsified=sides[1]
     )

@@ -7,6 +7,7 @@ import numpy as np
 
 from brf_exp.config import AnalysisStageConfig
 from brf_exp.maths.decisions import least_gain
+from brf_exp.maths.resampling import effective_df
 from brf_exp.stages.pairs import PairInputs
 from brf_exp.stages.recapture import Recapture
 from brf_exp.stages.rule_gates import Ground
@@ -14,6 +15,7 @@ from brf_exp.stages.rule_scores import RuleScores, plain
 from brf_exp.stages.rule_test import MapVerdict, RuleSettings, RuleTestResult, detectable_against_best
 from brf_exp.stages.secondary_results import secondary_summary
 from brf_exp.stages.sentences import discrimination_sentence, scope
+from brf_exp.stages.subject import tested_subject
 
 DISCRIMINATION_SCHEMA = 5
 
@@ -39,8 +41,10 @@ def discrimination_summary(
         "pair": inputs.name,
         "corpus": inputs.corpus_name,
         "models": [capture.model_name for capture in inputs.captures],
+        "tested": tested_subject(inputs),
         "n_positions": scores.n,
         "n_documents": int(scores.offsets.size - 1),
+        "effective_df": effective_df(np.diff(scores.offsets)) if scores.offsets.size > 2 else None,
         "split": {"kind": evaluation.split, "n_folds": evaluation.n_folds, "tune": ground.folds is not None},
         "k": min(capture.k for capture in inputs.captures),
         "temperatures": list(settings.temperatures),

@@ -17,12 +17,14 @@ from brf_exp.config import AnalysisStageConfig
 from brf_exp.maths.decisions import INCONCLUSIVE, Gates
 from brf_exp.maths.documents import Offsets
 from brf_exp.maths.phases import MAPS
+from brf_exp.maths.resampling import effective_df
 from brf_exp.maths.specs import CANDIDATE, MODEL, ORACLE, RIVAL, model_letters
 from brf_exp.stages.gap_rows import matched_batches
 from brf_exp.stages.pairs import TOP_TWO, PairInputs
 from brf_exp.stages.rule_gates import Ground
 from brf_exp.stages.rule_scores import plain
 from brf_exp.stages.sentences import scope, unnormalised_sentence
+from brf_exp.stages.subject import tested_subject
 from brf_exp.storage import schema
 from brf_exp.storage.captures import Capture
 
@@ -85,9 +87,11 @@ def unnormalised_summary(
         "pair": inputs.name,
         "corpus": inputs.corpus_name,
         "models": [capture.model_name for capture in captures],
+        "tested": tested_subject(inputs),
         "missing_columns": {name: [NORMALISER] for name in lacking},
         "n_positions": int(offsets[-1]),
         "n_documents": int(offsets.size - 1),
+        "effective_df": effective_df(np.diff(offsets)) if offsets.size > 2 else None,
         "split": {"kind": evaluation.split, "n_folds": evaluation.n_folds, "tune": False},
         "k": min(capture.k for capture in captures),
         "temperatures": [1.0],

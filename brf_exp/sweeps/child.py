@@ -50,6 +50,7 @@ class Child:
         self.pid = pid
         self._words = words
         self._lifeline = lifeline
+        self._said = b""
         self._ending: Ending | None = None
 
     @classmethod
@@ -67,13 +68,15 @@ class Child:
         os.close(lifeline[0])
         with contextlib.suppress(OSError):  # the child does the same; whoever comes first
             os.setpgid(pid, pid)
+        os.set_blocking(words[0], False)
         return cls(pid, words[0], lifeline[1])
 
     def wait(self, seconds: float) -> Ending | None:
         """How the child ended, waiting for it no longer than this; None while it goes on."""
         if self._ending is None:
-            # The pipe closes with the child, so the end is known at once.
-            if select.select([self._words], [], [], seconds)[0]:
+            # The pipe closes with the child, so the end is known at once. What it says is read as it comes: a full
+            # pipe would keep it from ending.
+            if select.select([self._words], [], [], seconds)[0] and not self._listen():
                 time.sleep(0.01)
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -89,13 +92,15 @@ class Child:
         if not at_once:
             self._send(signal.SIGTERM)
             deadline = time.monotonic() + TIDY_SECONDS
-            while self._has_members() and time.monotonic() < deadline:
-                self.wait(0.02)
+            while self.has_members() and time.monotonic() < deadline:
+                time.sleep(0.02)
         self._send(signal.SIGKILL)
         while self.wait(0.1) is None:
             pass
 
-    def _has_members(self) -> bool:
+    def has_members(self) -> bool:
+        """Whether any process of the group is left, the child or what it started."""
+        self.wait(0)
         try:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
@@ -106,14 +111,24 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
+    def _listen(self) -> bool:
+        """Take in what the child has said since; False where that is nothing."""
+        n_before = len(self._said)
+        with contextlib.suppress(BlockingIOError):
+            while said := os.read(self._words, select.PIPE_BUF):
+                self._said += said
+        return len(self._said) > n_before
+
     def _read_ending(self, status: int) -> Ending:
-        with os.fdopen(self._words, "rb") as pipe:
-            os.set_blocking(self._words, False)
-            text = pipe.read() or b""
+        self._listen()
+        os.close(self._words)
         os.close(self._lifeline)
         if os.WIFSIGNALED(status):
             return Ending(signal=os.WTERMSIG(status))
-        return Ending(**json.loads(text)) if text else Ending()
+        try:
+            return Ending(**json.loads(self._said))
+        except ValueError:  # it was ended before it had said all
+            return Ending()
 
 
 def _live(work: Callable[[], Any], words: int, lifeline: int) -> None:
@@ -125,7 +140,8 @@ def _live(work: Callable[[], Any], words: int, lifeline: int) -> None:
         atexit._clear()  # what the parent registered is the parent's to do
         threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
         ending = attempt(work)
-        os.write(words, json.dumps({"message": ending.message, "traceback": ending.traceback}).encode())
+        with os.fdopen(words, "wb", closefd=False) as pipe:
+            pipe.write(json.dumps({"message": ending.message, "traceback": ending.traceback}).encode())
         code = 0
         # What an interpreter does at its end, so that launchers can put away their workers.
         threading._shutdown()  # type: ignore[attr-defined]

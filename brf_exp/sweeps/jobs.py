@@ -5,8 +5,10 @@ import dataclasses
 import fcntl
 import json
 import os
-import socket
+import platform
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from brf_exp.errors import BrfError
+from brf_exp.storage.locks import flock
 
 RECORD = "status.json"
 LOCK = ".lock"
+# Exit codes of jobs; the last is what a shell says of SIGKILL, whatever the signal was.
 USER_ERROR, BUG, INTERRUPTED_CODE, KILLED_CODE = 2, 1, 130, 137
-HOST = socket.gethostname()
+HOST = platform.node()
 
 
 class Status(StrEnum):
@@ -42,7 +46,10 @@ class Status(StrEnum):
 
 @dataclass
 class Record:
-    """What is known of a job: written when it starts and when it ends, and read by whoever watches."""
+    """What is known of a job: written when it starts and when it ends, and read by whoever watches.
+
+    `made` is absolute here; in the file it is relative to the runs folder where it lies under it, see `stored_path`.
+    """
 
     key: str
     stage: str
@@ -95,7 +102,8 @@ def read(folder: Path) -> Record | None:
     """A job's record, or None where there is none that can be read."""
     try:
         plain = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return Record(**{**plain, "status": Status(plain["status"])})
+        record = Record(**{**plain, "status": Status(plain["status"])})
+        return dataclasses.replace(record, made=record.made and str(_runs_dir(folder) / record.made))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -103,9 +111,27 @@ def read(folder: Path) -> Record | None:
 def write(folder: Path, record: Record) -> None:
     """Replace a job's record as a whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{RECORD}.{HOST}.{os.getpid()}"
-    temporary.write_text(json.dumps(dataclasses.asdict(record), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / RECORD)
+    plain = {**dataclasses.asdict(record), "made": stored_path(folder, record.made)}
+    replace_text(folder / RECORD, json.dumps(plain, indent=1) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file as a whole; two processes that do it at once do not get into each other's way."""
+    temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8", newline="")
+    temporary.replace(path)
+
+
+def stored_path(folder: Path, made: str | None) -> str | None:
+    """What a job made, as it is written: relative to the runs folder where it lies there, so that both can be moved."""
+    if made is None or not Path(made).is_relative_to(_runs_dir(folder)):
+        return made
+    return str(Path(made).relative_to(_runs_dir(folder)))
+
+
+def _runs_dir(folder: Path) -> Path:
+    """The runs folder of a job's folder `<runs_dir>/sweeps/<sweep>/<job>`, absolute."""
+    return Path(os.path.abspath(folder / "../../.."))  # noqa: PTH100 - links stay as they were named
 
 
 def is_done(record: Record | None) -> bool:
@@ -146,8 +172,8 @@ def perform(folder: Path, stage: str, overrides: list[str], work: Callable[[], P
     Whatever ends the work ends up in the record. Only an interrupt goes on to the caller, since it means all jobs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with (folder / LOCK).open("w") as file, _interrupted_once():
+        flock(file, fcntl.LOCK_EX, folder / LOCK)
         if is_done(read(folder)):
             return
         doing = _Work(_starting(folder.name, stage, overrides))
@@ -162,6 +188,25 @@ def perform(folder: Path, stage: str, overrides: list[str], work: Callable[[], P
                 raise
         else:
             write(folder, doing.ended(Status.DONE, 0, "", made=str(made)))
+
+
+@contextlib.contextmanager
+def _interrupted_once() -> Iterator[None]:
+    """One Ctrl-C counts: launchers send one of their own on top of the user's, which would cost the record."""
+    usual = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
+        yield
+        return
+
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def _starting(key: str, stage: str, overrides: list[str]) -> Record:
@@ -217,9 +262,4 @@ def _try_lock(folder: Path) -> Iterator[bool]:
     """Hold a job's lock for a moment; yields False where another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB, folder / LOCK)

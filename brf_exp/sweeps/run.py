@@ -1,5 +1,7 @@
 """A sweep from start to end: what is missing is launched, watched, and launched again where a death took it along."""
 
+import contextlib
+import fcntl
 import os
 import shutil
 import sys
@@ -10,7 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from brf_exp.errors import ConfigError
+from brf_exp.errors import ConfigError, MissingInputError
+from brf_exp.storage.locks import flock
 from brf_exp.sweeps import slurm, table
 from brf_exp.sweeps.child import Child, Ending, attempt
 from brf_exp.sweeps.jobs import BUG, RECORD, USER_ERROR, Job, Record, Status, enqueue, is_done, is_held, read, write
@@ -21,6 +24,7 @@ SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 1.0
 RETURN_SECONDS = 20.0
 STOP_SECONDS = 60.0
 SUBMIT_SECONDS = 30.0
+SUBMITTING = ".submitting"
 
 
 class Launcher(StrEnum):
@@ -48,8 +52,10 @@ class Sweep:
     def __post_init__(self) -> None:
         """Watch all jobs."""
         self.watch = Watch(self.jobs, self.submitit_dir)
-        self.child: Child | None = None
+        # Several only where a batch's processes go on when their launcher is gone; the last is the latest.
+        self._children: list[Child] = []
         self._batch: list[Job] = []
+        self._launched: list[Job] = []
         self._submitted_before: set[str] = set()
 
     def run(self) -> int:
@@ -66,10 +72,11 @@ class Sweep:
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
         finally:
-            self._end_child()
-        code = 130 if interrupted else exit_code(self.watch.over.values())
-        table.show(self.jobs, self.watch.over)
-        table.save(self.folder, self.jobs, self.watch.over, stage=self.stage, launcher=str(self.launcher), code=code)
+            self._end_children()
+        records = self.watch.last_records()
+        code = 130 if interrupted else exit_code(records.get(job.key) for job in self.jobs)
+        table.show(self.jobs, records)
+        table.save(self.folder, self.jobs, records, stage=self.stage, launcher=str(self.launcher), code=code)
         print(self.folder, flush=True)
         if interrupted:
             raise KeyboardInterrupt
@@ -79,7 +86,7 @@ class Sweep:
         """The jobs to launch: neither done, nor refused, nor at work for an earlier command."""
         records = {job.key: read(job.folder) for job in self.jobs}
         done = [job for job in self.jobs if is_done(records[job.key])]
-        elsewhere = [job for job in self.jobs if job not in done and self._is_at_work(job, records[job.key])]
+        elsewhere = self._at_work([job for job in self.jobs if job not in done], records)
         notes = [f"{len(done)} done before"] * bool(done) + [f"{len(elsewhere)} at work already"] * bool(elsewhere)
         noted = f" ({', '.join(notes)})" if notes else ""
         _say(f"sweep of {_counted(len(self.jobs))}{noted}: {self.folder}")
@@ -90,16 +97,26 @@ class Sweep:
             print(record.made, flush=True)
         return [job for job in self.jobs if job not in done and job not in elsewhere and not self._is_refused(job)]
 
-    def _is_at_work(self, job: Job, record: Record | None) -> bool:
-        """Whether an earlier command's process still works on a job, or Slurm has it."""
-        if record is None or record.status.is_over:
-            return False
-        if record.slurm_job is None:
-            return is_held(job.folder)
-        state = (slurm.states([record.slurm_job]) or {}).get(record.slurm_job, slurm.GONE)
-        if slurm.is_live(state):
-            self.watch.expect(job, record.slurm_job)
-        return slurm.is_live(state)
+    def _at_work(self, jobs: list[Job], records: dict[str, Record | None]) -> list[Job]:
+        """The jobs that an earlier command's process still works on, or that Slurm has."""
+        begun = {job.key: record for job in jobs if (record := records[job.key]) and not record.status.is_over}
+        with_slurm = {key: record.slurm_job for key, record in begun.items() if record.slurm_job is not None}
+        live = self._live_in_slurm(with_slurm)
+        here = begun.keys() - with_slurm.keys()
+        return [job for job in jobs if job.key in live or (job.key in here and is_held(job.folder))]
+
+    def _live_in_slurm(self, with_slurm: dict[str, str]) -> set[str]:
+        """Keys of the jobs that Slurm has. MissingInputError where it does not say, lest they are launched twice."""
+        states = slurm.states(with_slurm.values())
+        if states is None:
+            raise MissingInputError(
+                f"`squeue` must answer: Slurm was given {_counted(len(with_slurm))} of this sweep. Got no answer. "
+                f"Try again when it does; where that Slurm is no more, delete {str(self.folder)!r}."
+            )
+        live = {key for key, slurm_job in with_slurm.items() if slurm.is_live(states[slurm_job])}
+        for key in live:
+            self.watch.expect(key, with_slurm[key])
+        return live
 
     def _is_refused(self, job: Job) -> bool:
         if job.refused is None:
@@ -143,14 +160,48 @@ class Sweep:
             ending = attempt(lambda: self.launch(batch))
             self.watch.look()
             return ending
-        self._batch = batch
-        self._submitted_before = slurm.submissions(self.submitit_dir)
-        self.child = Child.start(lambda: self._launch_quietly(batch))
-        ending = self._attend(self.child)
-        if self.launcher is not Launcher.SUBMITIT_LOCAL:  # there the others of the child's group may go on
-            self._end_child()
+        with self._alone_submitting():
+            self._batch = self._still_missing(batch)
+            self._launched += self._batch
+            self._submitted_before = slurm.submissions(self.submitit_dir)
+            ending = self._launch_in_child() if self._batch else Ending()
+        if self.launcher is Launcher.SUBMITIT_LOCAL:  # the others of the child's group may go on
+            self._children = [child for child in self._children if child.has_members()]
+        else:
+            self._end_children()
         self.watch.look()
         return ending
+
+    def _launch_in_child(self) -> Ending:
+        batch = self._batch
+        self._children.append(Child.start(lambda: self._launch_quietly(batch)))
+        return self._attend(self._children[-1])
+
+    @contextlib.contextmanager
+    def _alone_submitting(self) -> Iterator[None]:
+        """One command at a time submits to Slurm from a folder: what appears there meanwhile is its own."""
+        if self.launcher is not Launcher.SLURM:
+            yield
+            return
+        with (self.folder / SUBMITTING).open("w") as file:
+            flock(file, fcntl.LOCK_EX, self.folder / SUBMITTING)
+            try:
+                yield
+            finally:  # closing is not enough: the child has the file as well
+                flock(file, fcntl.LOCK_UN, self.folder / SUBMITTING)
+
+    def _still_missing(self, batch: list[Job]) -> list[Job]:
+        """What another command has not submitted while this one waited for its turn."""
+        if self.launcher is not Launcher.SLURM:
+            return batch
+        missing = []
+        for job in batch:
+            record = read(job.folder)
+            if record is None:
+                missing.append(job)
+            elif record.slurm_job is not None:
+                self.watch.expect(job.key, record.slurm_job)
+        return missing
 
     def _launch_quietly(self, batch: list[Job]) -> None:
         if self.launcher is Launcher.SLURM:
@@ -180,7 +231,7 @@ class Sweep:
             return False
         for job, slurm_job in zip(self._batch, ids, strict=True):
             enqueue(job, slurm_job)
-            self.watch.expect(job, slurm_job)
+            self.watch.expect(job.key, slurm_job)
         _say(f"{_counted(len(ids))} submitted to Slurm as {slurm.main_id(ids[0])}")
         return True
 
@@ -198,10 +249,10 @@ class Sweep:
         self.watch.look()
         return []
 
-    def _end_child(self) -> None:
-        if self.child is not None:
-            self.child.end()
-            self.child = None
+    def _end_children(self) -> None:
+        while self._children:
+            self._children[-1].end()
+            self._children.pop()
 
     def _wait_for_the_living(self) -> None:
         self.watch.look()
@@ -210,7 +261,7 @@ class Sweep:
                 break
             time.sleep(pause)
             self.watch.look()
-        self._end_child()
+        self._end_children()
 
     def _refuse_where_nothing_started(self, ending: Ending) -> None:
         """A launcher that cannot launch is the user's to mend."""
@@ -230,30 +281,32 @@ class Sweep:
     def _interrupt(self) -> None:
         """Stop what runs here; say how to cancel what runs elsewhere. A second Ctrl-C kills at once."""
         try:
-            if self.child is not None:
-                self._stop(self.child)
+            if self._children:
+                self._stop(self._children)
         except KeyboardInterrupt:
             pass
-        self._end_child()
+        self._end_children()
         self.watch.look()
         ids = self.watch.with_slurm(self.watch.open)
         if ids:
             _say(f"Slurm still has {_counted(len(self.watch.open))}; the same command waits for them again.")
             _say(f"To cancel them: scancel {' '.join(ids)}")
 
-    def _stop(self, child: Child) -> None:
+    def _stop(self, children: list[Child]) -> None:
         if self.launcher is Launcher.SLURM:
             # A submission under way goes on to its end, so that nothing runs under an id that nobody knows.
             deadline = time.monotonic() + SUBMIT_SECONDS
-            while not self._is_submitted() and child.wait(0.2) is None and time.monotonic() < deadline:
+            while not self._is_submitted() and children[-1].wait(0.2) is None and time.monotonic() < deadline:
                 pass
             return
         _say("stopping; Ctrl-C again stops at once")
-        child.interrupt()
+        for child in children:
+            child.interrupt()
         deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline:
             self.watch.look()
-            if child.wait(0.2) is not None and not any(self.watch.is_alive(job) for job in self._batch):
+            ended = [child.wait(0.2 / len(children)) is not None for child in children]
+            if all(ended) and not any(self.watch.is_alive(job) for job in self._launched):
                 break
 
 

@@ -58,8 +58,8 @@ def submissions(folder: Path | None) -> set[str]:
 
 
 def in_order(ids: set[str], n_jobs: int) -> list[str] | None:
-    """The ids of one submission in the order of its jobs; None until all are there."""
-    if len(ids) < n_jobs:
+    """The ids of one submission in the order of its jobs; None until all are there, and where others are among them."""
+    if len(ids) != n_jobs:
         return None
     return sorted(ids, key=lambda job: int(job.partition("_")[2] or 0))
 

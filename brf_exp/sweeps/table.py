@@ -2,17 +2,18 @@
 
 import csv
 import dataclasses
+import io
 import json
 import sys
 from pathlib import Path
 
-from brf_exp.sweeps.jobs import Job, Record, Status
+from brf_exp.storage.spreadsheets import csv_cell
+from brf_exp.sweeps.jobs import Job, Record, Status, replace_text, stored_path
 
 JSON, CSV = "sweep.json", "sweep.csv"
 _COLUMNS = ("job", "overrides", "status", "seconds", "message")
 _STYLES = {"DONE": "green", "FAILED": "red", "KILLED": "red", "INTERRUPTED": "yellow"}
 _MESSAGE_WIDTH = 90
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def show(jobs: list[Job], records: dict[str, Record]) -> None:
@@ -31,20 +32,20 @@ def save(folder: Path, jobs: list[Job], records: dict[str, Record], *, stage: st
     """sweep.json and sweep.csv of the sweep's folder."""
     listed = [_entry(job, records.get(job.key)) for job in jobs]
     summary = {"schema": 1, "stage": stage, "launcher": launcher, "exit_code": code, "jobs": listed}
-    _replace(folder / JSON, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    replace_text(folder / JSON, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     names = ["job", "key", "overrides", "status", "exit_code", "seconds", "message", "made"]
-    partial = folder / f".{CSV}"
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        for entry in listed:
-            writer.writerow([_cell(entry.get(name)) for name in names])
-    partial.replace(folder / CSV)
+    cells = io.StringIO()
+    writer = csv.writer(cells)
+    writer.writerow(names)
+    for entry in listed:
+        writer.writerow([_cell(entry.get(name)) for name in names])
+    replace_text(folder / CSV, cells.getvalue())
 
 
 def _entry(job: Job, record: Record | None) -> dict[str, object]:
     known = dataclasses.asdict(record or job.record(Status.QUEUED, message="not started"))
     known.pop("schema")
+    known["made"] = stored_path(job.folder, known["made"])
     return {"job": job.number, "label": job.label, **known, "status": str(record.status) if record else "NOT STARTED"}
 
 
@@ -74,13 +75,5 @@ def _show_on_terminal(rows: list[tuple[str, ...]]) -> None:
     Console(stderr=True).print(table)
 
 
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def _cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    text = " ".join(value) if isinstance(value, list) else "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def _cell(value: object) -> object:
+    return csv_cell(" ".join(value) if isinstance(value, list) else value)

@@ -1,5 +1,6 @@
 """Who watches a sweep: reads the records, asks Slurm, and says at once how each job went."""
 
+import dataclasses
 import sys
 import time
 from collections.abc import Iterable
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from brf_exp.sweeps import slurm
-from brf_exp.sweeps.jobs import HOST, USER_ERROR, Job, Record, Status, bury, is_held, read
+from brf_exp.sweeps.jobs import BUG, HOST, KILLED_CODE, USER_ERROR, Job, Record, Status, bury, is_held, read
 
 SLURM_INTERVAL_SECONDS = 5.0
 # How long Slurm's word may be ahead of the record, which other machines see late: where Slurm saw the job end well,
@@ -71,14 +72,30 @@ class Watch:
         record = read(job.folder)
         return record is not None and record.status is Status.RUNNING and not is_held(job.folder)
 
-    def expect(self, job: Job, slurm_job: str) -> None:
+    def expect(self, key: str, slurm_job: str) -> None:
         """Remember under which id Slurm has a job."""
-        self.slurm_jobs[job.key] = slurm_job
+        self.slurm_jobs[key] = slurm_job
         self._asked = float("-inf")
 
     def with_slurm(self, jobs: Iterable[Job]) -> list[str]:
         """The ids to cancel for these jobs, as far as Slurm has them."""
         return sorted({slurm.main_id(self.slurm_jobs[job.key]) for job in jobs if job.key in self.slurm_jobs}, key=int)
+
+    def last_records(self) -> dict[str, Record]:
+        """The record of every job that has one, by key; one without an end says that its end is not known."""
+        unfinished = {job.key: self._unfinished(job) for job in self.open}
+        return self.over | {key: record for key, record in unfinished.items() if record is not None}
+
+    def _unfinished(self, job: Job) -> Record | None:
+        record = read(job.folder)
+        slurm_job = self._slurm_job(job, record)
+        if slurm_job is not None:
+            record = record or job.record(Status.QUEUED, slurm_job=slurm_job)
+            return dataclasses.replace(record, message=f"Slurm job {slurm_job} was not over when this command ended")
+        if record is None or record.status.is_over:
+            return record
+        fate = "still works on it" if is_held(job.folder) else "is gone or works out of sight"
+        return dataclasses.replace(record, message=f"no end known: process {record.pid} on {record.host} {fate}")
 
     def _slurm_job(self, job: Job, record: Record | None) -> str | None:
         if record is not None and record.slurm_job is not None:
@@ -98,7 +115,7 @@ class Watch:
     def _never_started(self, job: Job) -> Record | None:
         slurm_job = self._slurm_job(job, None)
         words = self._fate(slurm_job) if slurm_job is not None else None
-        return job.record(Status.KILLED, exit_code=1, message=words, slurm_job=slurm_job) if words else None
+        return job.record(Status.KILLED, exit_code=KILLED_CODE, message=words, slurm_job=slurm_job) if words else None
 
     def _fate(self, slurm_job: str) -> str | None:
         """How Slurm says that a job ended which has no record of its own end; None while it may still write one."""
@@ -131,9 +148,13 @@ def report(record: Record, job: Job, *, n_over: int, n_jobs: int) -> None:
         print(record.made, flush=True)
 
 
-def exit_code(records: Iterable[Record]) -> int:
-    """0 where all is done, 2 where only users' errors stand in the way, else 1."""
-    failed = [record for record in records if record.status is not Status.DONE]
-    if not failed:
+def exit_code(records: Iterable[Record | None]) -> int:
+    """0 where all is done, 2 where only users' errors stand in the way, else 1: also for a job without an end."""
+    codes = {record.exit_code if record is not None else None for record in records if not _is_done(record)}
+    if not codes:
         return 0
-    return USER_ERROR if all(record.exit_code == USER_ERROR for record in failed) else 1
+    return USER_ERROR if codes == {USER_ERROR} else BUG
+
+
+def _is_done(record: Record | None) -> bool:
+    return record is not None and record.status is Status.DONE

@@ -1,7 +1,9 @@
 """Records of jobs: what is written for every end, who may write it, and what is worth a launch."""
 
+import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,6 +61,22 @@ def test_an_interrupt_is_recorded_and_goes_on(tmp_path: Path) -> None:
     assert (record.status, record.exit_code) == (Status.INTERRUPTED, 130)
 
 
+def test_a_second_interrupt_does_not_cost_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended_by = jobs._ended_by
+
+    def disturbed(error: BaseException, doing: jobs._Work) -> Record:
+        signal.raise_signal(signal.SIGINT)
+        return ended_by(error, doing)
+
+    monkeypatch.setattr(jobs, "_ended_by", disturbed)
+    with pytest.raises(KeyboardInterrupt):
+        perform(tmp_path, "audit", [], lambda: signal.raise_signal(signal.SIGINT) or tmp_path)  # type: ignore[func-returns-value]
+    record = read(tmp_path)
+    assert record is not None
+    assert record.status is Status.INTERRUPTED
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_job_that_slurm_queues_again_is_not_over(tmp_path: Path) -> None:
     # As submitit leaves a job whose time is up.
     leave = "def leave():\n    raise SystemExit(-1)\n"
@@ -88,6 +106,17 @@ def test_what_is_done_is_not_done_again_unless_it_is_gone(tmp_path: Path) -> Non
     perform(tmp_path / "job", "audit", [], work)
     assert len(calls) == 2
     assert jobs.is_done(read(tmp_path / "job"))
+
+
+def test_what_lies_in_the_runs_folder_moves_with_it(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "runs" / "audit" / "x", tmp_path / "elsewhere"
+    for name, made in (("a", inside), ("b", outside)):
+        made.mkdir(parents=True)
+        perform(tmp_path / "runs" / "sweeps" / "audit-1" / name, "audit", [], lambda made=made: made)  # type: ignore[misc]
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    records = [read(tmp_path / "moved" / "sweeps" / "audit-1" / name) for name in ("a", "b")]
+    assert [record and record.made for record in records] == [str(tmp_path / "moved/audit/x"), str(outside)]
+    assert all(map(jobs.is_done, records))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"status": "NEW"}', '{"status": "DONE", "more": 1}'])
@@ -130,12 +159,17 @@ def test_enqueue_does_not_overwrite_what_the_job_itself_wrote(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("codes", "expected"), [([0, 0], 0), ([0, 2], 2), ([2, 1], 1), ([0, 137], 1), ([2, 137], 1), ([], 0)]
+    ("codes", "expected"),
+    [([0, 0], 0), ([0, 2], 2), ([2, 1], 1), ([0, 137], 1), ([2, 137], 1), ([], 0), ([0, None], 1), ([2, None], 1)],
 )
-def test_exit_code(codes: list[int], expected: int, tmp_path: Path) -> None:
-    status = {0: Status.DONE, 137: Status.KILLED}
+def test_exit_code(codes: list[int | None], expected: int, tmp_path: Path) -> None:
+    status = {0: Status.DONE, 137: Status.KILLED, None: Status.RUNNING}
     records = [_job(tmp_path).record(status.get(code, Status.FAILED), exit_code=code) for code in codes]
     assert watch.exit_code(records) == expected
+
+
+def test_a_job_that_never_started_has_no_good_end() -> None:
+    assert watch.exit_code([None]) == 1
 
 
 # --- children ---------------------------------------------------------------------------------------------------------
@@ -156,9 +190,17 @@ end(lambda: None)
 end(lambda: [][0])
 end(lambda: os.kill(os.getpid(), signal.SIGKILL))
 end(lambda: sys.exit(3))
+def fail_at_length():
+    raise ValueError("\\u00e9" * 300_000)
+child = Child.start(fail_at_length)
+while (ending := child.wait(5)) is None:
+    pass
+print(len(ending.message), ending.traceback.endswith(ending.message + "\\n"))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.splitlines() == ["None None", "None IndexError: list index out of range", "9 None", "None None"]
+    *short, long = done.stdout.splitlines()
+    assert short == ["None None", "None IndexError: list index out of range", "9 None", "None None"]
+    assert long == f"{len('ValueError: ') + 300_000} True"
     assert done.stderr == ""
 
 
@@ -221,6 +263,7 @@ def test_submissions_count_when_they_are_whole_and_keep_their_order(tmp_path: Pa
     assert found == {"7_0", "7_9", "7_10"}
     assert slurm.in_order(found, 3) == ["7_0", "7_9", "7_10"]
     assert slurm.in_order(found, 4) is None
+    assert slurm.in_order(found, 2) is None
     assert slurm.submissions(None) == set()
 
 
@@ -232,7 +275,7 @@ def test_a_job_that_slurm_lost_is_killed_after_a_while(
     monkeypatch.setattr("brf_exp.sweeps.watch.time.monotonic", lambda: now[0])
     jobs.enqueue(job, "5_0")
     seen = watch.Watch([job], tmp_path)
-    seen.expect(job, "5_0")
+    seen.expect(job.key, "5_0")
     client("squeue", error="Unable to contact slurm controller", code=1)
     for now[0] in (100.0, 300.0):  # no answer is no death
         seen.look()
@@ -245,6 +288,13 @@ def test_a_job_that_slurm_lost_is_killed_after_a_while(
     seen.look()
     assert seen.open == []
     assert capsys.readouterr().err == "[1/1] killed  seed=1: Slurm job 5_0 ended as NODE_FAIL\n"
+    # The same where it never came to write a record.
+    (job.folder / jobs.RECORD).unlink()
+    unborn = watch.Watch([job], tmp_path)
+    unborn.expect(job.key, "5_0")
+    for now[0] in (500.0, 511.0):
+        unborn.look()
+    assert [record.exit_code for record in [*seen.over.values(), *unborn.over.values()]] == [137, 137]
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -259,6 +309,24 @@ def test_the_saved_table_holds_no_formula_and_every_job(tmp_path: Path) -> None:
     assert lines[-1] == "2,key2,seed=2,NOT STARTED,,,not started,"
     saved = json.loads((tmp_path / table.JSON).read_text())
     assert [job["status"] for job in saved["jobs"]] == ["FAILED", "NOT STARTED"]
+
+
+@pytest.mark.parametrize("start", ["=", "\n=", "\uff1d"])
+def test_no_message_becomes_a_formula(start: str, tmp_path: Path) -> None:
+    record = _job(tmp_path).record(Status.FAILED, exit_code=1, message=f"{start}1+1")
+    table.save(tmp_path, [_job(tmp_path)], {"key1": record}, stage="run", launcher="basic", code=1)
+    with (tmp_path / table.CSV).open(newline="") as file:
+        assert [row["message"] for row in csv.DictReader(file)] == [f"'{start}1+1"]
+
+
+def test_commands_that_end_at_once_save_their_tables_both(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys\nfrom brf_exp.sweeps import table\n"
+        "for _ in range(300):\n    table.save(pathlib.Path(sys.argv[1]), [], {}, stage='run', launcher='', code=0)"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, tmp_path]) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert {path.name for path in tmp_path.iterdir()} == {table.JSON, table.CSV}
 
 
 def test_the_printed_table_is_aligned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

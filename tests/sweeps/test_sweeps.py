@@ -123,6 +123,27 @@ def test_ctrl_c_ends_every_process_and_the_same_command_goes_on(launcher: str, c
     assert "(1 done before)" in again.stderr
 
 
+def test_ctrl_c_ends_every_batch_of_separate_processes(command: "Command") -> None:
+    # The killed job ends the launcher of its batch while another job of that batch goes on.
+    process = command.start("seed=10,20,21", *LAUNCHERS["local"], "hydra.sweeper.max_batch_size=2")
+    command.until(lambda: {10, 20, 21} <= set(command.began()))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped seed=20" in err
+    assert "stopped seed=21" in err
+    command.until(lambda: not _members(process.pid), seconds=20)
+
+
+def test_a_folder_of_results_that_is_moved_stays_valid(command: "Command") -> None:
+    assert command("seed=1,2").returncode == 0
+    command.runs.rename(command.folder / "moved")
+    again = command("seed=1,2", "runs_dir=moved")
+    assert again.returncode == 0
+    assert "(2 done before)" in again.stderr
+    assert again.stdout.splitlines()[:-1] == [str(command.folder / "moved" / f"made-{seed}") for seed in (1, 2)]
+
+
 def test_a_killed_command_leaves_no_process_and_the_next_one_goes_on(command: "Command") -> None:
     process = command.start("seed=1,20", *LAUNCHERS["joblib"])
     command.until(lambda: {1, 20} == set(command.began()))
