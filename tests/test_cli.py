@@ -354,8 +354,8 @@ ERRORS = {
     "capture capture.temperatures=2": "`capture.temperatures` must be a list of numbers, [0.7,1.5], got '2'.",
     "capture -m capture.temperatures=2,3": "`capture.temperatures` must be a list of numbers, [0.7,1.5], got '2,3'.",
     "capture device=cuba": "`device` must be one of cpu, cuda, mps, got 'cuba'. Did you mean `cuda`?",
-    "capture capture.mode=generation generation.tokens_of=x generation.temperature=0.5": "`generation.temperature` must "
-    "be left out with generation.tokens_of, whose tokens are generated already, got 0.5.",
+    "capture capture.mode=generation generation.tokens_of=x generation.temperature=0.5": "`generation.temperature` "
+    "must be left out with generation.tokens_of, whose tokens are generated already, got 0.5.",
     "audit runs_dir=": "`runs_dir` must be a folder, got nothing. Leave it out for `runs`.",
     "audit runs_dir=/dev/null/x": "`runs_dir` must be a folder or lie in one, got '/dev/null/x', "
     "and '/dev/null' is none.",

@@ -172,41 +172,47 @@ def perform(folder: Path, stage: str, overrides: list[str], work: Callable[[], P
     Whatever ends the work ends up in the record. Only an interrupt goes on to the caller, since it means all jobs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file, _interrupted_once():
+    with (folder / LOCK).open("w") as file:
         flock(file, fcntl.LOCK_EX, folder / LOCK)
         if is_done(read(folder)):
             return
         doing = _Work(_starting(folder.name, stage, overrides))
         write(folder, doing.record)
         try:
-            made = work().absolute()
-        except BaseException as error:
-            record = _ended_by(error, doing)
-            write(folder, record)
-            _log(record)
-            if isinstance(error, KeyboardInterrupt) or not record.status.is_over:
-                raise
-        else:
-            write(folder, doing.ended(Status.DONE, 0, "", made=str(made)))
+            _attempt(folder, doing, work)
+        except KeyboardInterrupt as error:
+            # Launchers send a Ctrl-C of their own on top of the user's: it may have come before the record was written.
+            with _undisturbed():
+                found = read(folder)
+                if found is None or not found.status.is_over:
+                    write(folder, _ended_by(error, doing))
+            raise
+
+
+def _attempt(folder: Path, doing: _Work, work: Callable[[], Path]) -> None:
+    try:
+        made = work().absolute()
+    except BaseException as error:
+        record = _ended_by(error, doing)
+        write(folder, record)
+        _log(record)
+        if isinstance(error, KeyboardInterrupt) or not record.status.is_over:
+            raise
+    else:
+        write(folder, doing.ended(Status.DONE, 0, "", made=str(made)))
 
 
 @contextlib.contextmanager
-def _interrupted_once() -> Iterator[None]:
-    """One Ctrl-C counts: launchers send one of their own on top of the user's, which would cost the record."""
-    usual = signal.default_int_handler
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
+def _undisturbed() -> Iterator[None]:
+    """Without another Ctrl-C, where this thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGINT, handler)
 
 
 def _starting(key: str, stage: str, overrides: list[str]) -> Record:
@@ -235,7 +241,7 @@ def _ended_by(error: BaseException, doing: _Work) -> Record:
         return doing.ended(Status.INTERRUPTED, INTERRUPTED_CODE, "interrupted")
     if isinstance(error, SystemExit) and _is_requeued(error):
         return dataclasses.replace(doing.record, status=Status.QUEUED)
-    # The first frame is `perform`, which is not of interest to anybody.
+    # The first frame is `_attempt`, which is not of interest to anybody.
     frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
     text = "".join(traceback.format_exception(type(error), error, frames))
     if isinstance(error, SystemExit):

@@ -50,7 +50,7 @@ def test_a_failure_is_recorded_and_goes_no_further(
     assert (record.status, record.exit_code, record.message) == (Status.FAILED, code, message)
     assert (record.traceback is not None) == with_traceback
     assert record.pid == os.getpid()
-    assert "in perform" not in (record.traceback or "")
+    assert "sweeps/jobs.py" not in (record.traceback or "")
 
 
 def test_an_interrupt_is_recorded_and_goes_on(tmp_path: Path) -> None:
