@@ -47,7 +47,11 @@ def misbehave(seed, runs):
         raise RuntimeError("a bug")
     if seed == 9:
         sys.exit(3)
-    if seed == 10:
+    if seed == 11:  # dies beside 20, not before it
+        deadline = time.monotonic() + 60
+        while "20" not in (runs / "began").read_text().split() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    if seed in (10, 11):
         os.kill(os.getpid(), signal.SIGKILL)
     if 20 <= seed < 30:
         deadline = time.monotonic() + 60

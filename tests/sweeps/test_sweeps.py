@@ -78,17 +78,17 @@ def test_every_end_is_reported_and_a_resume_does_what_is_missing(launcher: str, 
 
 
 def test_who_dies_beside_a_killed_worker_runs_again_alone(command: "Command") -> None:
-    process = command.start("seed=20,10,1,2", *LAUNCHERS["joblib"])
+    process = command.start("seed=20,11,1,2", *LAUNCHERS["joblib"])
     command.until(lambda: command.began().count(20) == 2)
     (command.runs / "go").touch()
     _, err = process.communicate(timeout=90)
     assert process.returncode == 1
     assert "a process was killed, and 2 jobs died with it; each runs again by itself" in err
-    assert command.began() == [1, 2, 10, 10, 20, 20]
+    assert command.began() == [1, 2, 11, 11, 20, 20]
     summary = json.loads(next(command.runs.glob("sweeps/*/sweep.json")).read_text())
     assert {job["label"]: job["status"] for job in summary["jobs"]} == {
         "seed=20": "DONE",
-        "seed=10": "KILLED",
+        "seed=11": "KILLED",
         "seed=1": "DONE",
         "seed=2": "DONE",
     }
