@@ -48,13 +48,13 @@ def misbehave(seed, runs):
     if seed == 9:
         sys.exit(3)
     if seed == 11:  # dies beside 20, not before it
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while "20" not in (runs / "began").read_text().split() and time.monotonic() < deadline:
             time.sleep(0.05)
     if seed in (10, 11):
         os.kill(os.getpid(), signal.SIGKILL)
     if 20 <= seed < 30:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not (runs / "go").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
 """
@@ -86,7 +86,7 @@ class Command:
         self.processes.append(process)
         return process
 
-    def __call__(self, *arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments, **environment)
         out, err = process.communicate(timeout=timeout)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -101,7 +101,7 @@ class Command:
         (self.runs / "mended").touch()
 
     @staticmethod
-    def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    def until(condition: Callable[[], bool], seconds: float = 180) -> None:
         """Wait for something that other processes bring about."""
         deadline = time.monotonic() + seconds
         while not condition():
