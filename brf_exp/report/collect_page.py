@@ -6,8 +6,7 @@ from urllib.parse import quote
 
 from brf_exp.report import wording
 from brf_exp.report.collect_load import Collection, Row, subject_name
-from brf_exp.report.page import TEMPLATES
-from brf_exp.report.style import nameable
+from brf_exp.report.templating import render
 
 TEMPLATE = "collect.html.j2"
 FILTERS = (
@@ -29,26 +28,7 @@ QUESTIONS = {
 
 def collection_page(collection: Collection, *, figures: Mapping[str, str]) -> str:
     """The HTML of a collection. `figures` are SVG elements by name; the page loads nothing, and links to reports."""
-    import jinja2
-    from markupsafe import Markup
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_shown,
-    )
-    environment.filters |= {made.__name__: made for made in FILTERS}
-    drawn = {name: Markup(svg) for name, svg in figures.items()}  # noqa: S704 - made here, from escaped text
-    return environment.get_template(TEMPLATE).render(_content(collection) | {"figures": drawn})
-
-
-def _shown(value: Any) -> Any:
-    """Text without invisible characters; markup was made here."""
-    return nameable(value) if type(value) is str else value
+    return render(TEMPLATE, _content(collection), figures=figures, filters=FILTERS)
 
 
 def _content(collection: Collection) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from brf_exp.report import provenance, wording
@@ -10,10 +9,9 @@ from brf_exp.report.discrimination_gallery import own_margins
 from brf_exp.report.examples import STEPS_NATS, excerpts
 from brf_exp.report.gallery import level_of, primary_map, share_of
 from brf_exp.report.load import Run
-from brf_exp.report.style import nameable
 from brf_exp.report.tables import Table
+from brf_exp.report.templating import render
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 VERDICTS = ("supported", "falsified", "inconclusive", "not tested")
 NEGATIVE_CONTROL_LIMIT = 0.10
 FILTERS: tuple[Callable[..., Any], ...] = (
@@ -34,26 +32,7 @@ FILTERS: tuple[Callable[..., Any], ...] = (
 
 def page(run: Run, *, figures: Mapping[str, str], tables: Mapping[str, Table]) -> str:
     """The HTML of a report. `figures` are SVG elements by name; nothing outside the page is referred to."""
-    import jinja2
-    from markupsafe import Markup, escape
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_shown,
-    )
-    environment.filters |= {made.__name__: made for made in FILTERS} | {"verbatim": escape}
-    drawn = {name: Markup(svg) for name, svg in figures.items()}  # noqa: S704 - made here, from escaped text
-    return environment.get_template("report.html.j2").render(_content(run, tables) | {"figures": drawn})
-
-
-def _shown(value: Any) -> Any:
-    """What an expression puts into the page. Text is shown without invisible characters; markup was made here."""
-    return nameable(value) if type(value) is str else value
+    return render("report.html.j2", _content(run, tables), figures=figures, filters=FILTERS)
 
 
 def _content(run: Run, tables: Mapping[str, Table]) -> dict[str, Any]:

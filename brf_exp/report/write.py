@@ -7,9 +7,10 @@ from typing import Any
 
 from brf_exp.report.gallery import FIGURES
 from brf_exp.report.load import Run, input_files
-from brf_exp.report.page import TEMPLATES, page
+from brf_exp.report.page import page
 from brf_exp.report.style import FORMATS, encode, inline_svg, settle
 from brf_exp.report.tables import tables, to_csv, to_latex
+from brf_exp.report.templating import TEMPLATES
 from brf_exp.storage.captures import MANIFEST as CAPTURE_MANIFEST
 from brf_exp.storage.captures import sha256_of
 from brf_exp.storage.runs import MANIFEST, content_key, read_json

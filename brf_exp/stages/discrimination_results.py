@@ -36,15 +36,7 @@ def discrimination_summary(
     verdict = primary.verdict
     where = scope(inputs.name, inputs.corpus_name, config.phase.name)
     return {
-        "schema": 1,
-        "stage": "discrimination",
-        "pair": inputs.name,
-        "corpus": inputs.corpus_name,
-        "models": [capture.model_name for capture in inputs.captures],
-        "tested": tested_subject(inputs),
-        "n_positions": scores.n,
-        "n_documents": int(scores.offsets.size - 1),
-        "effective_df": effective_df(np.diff(scores.offsets)) if scores.offsets.size > 2 else None,
+        **_what_was_tested(inputs, scores),
         "split": {"kind": evaluation.split, "n_folds": evaluation.n_folds, "tune": ground.folds is not None},
         "k": min(capture.k for capture in inputs.captures),
         "temperatures": list(settings.temperatures),
@@ -74,6 +66,20 @@ def discrimination_summary(
         "reason": verdict.reason,
         "sentence": discrimination_sentence(verdict, where),
         "robust": len({made.verdict.verdict for made in result.maps}) == 1,
+    }
+
+
+def _what_was_tested(inputs: PairInputs, scores: RuleScores) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "stage": "discrimination",
+        "pair": inputs.name,
+        "corpus": inputs.corpus_name,
+        "models": [capture.model_name for capture in inputs.captures],
+        "tested": tested_subject(inputs),
+        "n_positions": scores.n,
+        "n_documents": int(scores.offsets.size - 1),
+        "effective_df": effective_df(np.diff(scores.offsets)) if scores.offsets.size > 2 else None,
     }
 
 

@@ -72,22 +72,25 @@ def test_killed_at_each_step_of_the_finish(capturing: Run, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="module")
-def unfinished(capturing: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs folder whose capture was killed behind its sixth part."""
-    runs_dir = tmp_path_factory.mktemp("unfinished")
-    program = """
+# Killed when it writes that part.
+DYING = """
 from brf_exp.capture import filling
 write_part, n = filling.write_part, 0
 def dying(path, table):
     global n
     n += 1
-    if n == 7:
+    if n == {}:
         os.kill(os.getpid(), signal.SIGKILL)
     return write_part(path, table)
 filling.write_part = dying
-capture(arguments[0])
 """
+
+
+@pytest.fixture(scope="module")
+def unfinished(capturing: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder whose capture was killed behind its sixth part."""
+    runs_dir = tmp_path_factory.mktemp("unfinished")
+    program = DYING.format(7) + "capture(arguments[0])"
     assert capturing(program, runs_dir, check=False).returncode == -signal.SIGKILL
     return runs_dir
 
@@ -355,19 +358,7 @@ def test_a_full_disk_is_one_line_and_keeps_finished_parts(
 
 def test_goes_on_with_as_many_threads_as_it_was_begun_with(capturing: Run, tmp_path: Path) -> None:
     """Threads divide sums differently: half a capture with one and half with two would be a third one."""
-    begun = """
-from brf_exp.capture import filling
-write_part, n = filling.write_part, 0
-def dying(path, table):
-    global n
-    n += 1
-    if n == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return write_part(path, table)
-filling.write_part = dying
-torch.set_num_threads(1)
-capture(arguments[0])
-"""
+    begun = DYING.format(3) + "torch.set_num_threads(1)\ncapture(arguments[0])"
     assert capturing(begun, tmp_path / "cut", check=False).returncode == -signal.SIGKILL
     capturing("torch.set_num_threads(2)\ncapture(arguments[0])\nassert torch.get_num_threads() == 2", tmp_path / "cut")
     capturing("torch.set_num_threads(1)\ncapture(arguments[0])", tmp_path / "whole")
