@@ -14,8 +14,8 @@ def band() -> Callable[[int], tuple[float, float]]:
     return designs.band
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Matrices this small are faster without other threads to wait for."""
+    """Matrices this small are faster without other threads to wait for. Tests of other folders have theirs back."""
     with threadpool_limits(1):
         yield

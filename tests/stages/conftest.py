@@ -134,6 +134,7 @@ def few_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def capture_here(random_model: Path, few_words: Path) -> Callable[..., Path]:
     """Captures that model on those texts in this process."""
+    from brf_exp.models.load import threads
     from brf_exp.stages.capture import capture
 
     def make(runs_dir: Path, **changes: Any) -> Path:
@@ -141,7 +142,8 @@ def capture_here(random_model: Path, few_words: Path) -> Callable[..., Path]:
             **{"k": 3, "batch_tokens": 64, "min_context_tokens": 4, "rows_per_part": 150} | changes
         )
         corpus = CorpusConfig(name="file", path=str(few_words), id_column="id")
-        return capture(ModelConfig("hf", id=str(random_model)), corpus, settings, runs_dir=runs_dir)
+        with threads(2):  # as many as the programs of `capturing` have: the last bits depend on it
+            return capture(ModelConfig("hf", id=str(random_model)), corpus, settings, runs_dir=runs_dir)
 
     return make
 
@@ -174,6 +176,7 @@ import torch, transformers
 from brf_exp.config import CaptureConfig, CorpusConfig, ModelConfig
 from brf_exp.stages import capture as stage
 model, texts, *arguments = sys.argv[1:]
+torch.set_num_threads(2)
 
 def capture(runs_dir, **settings):
     corpus = CorpusConfig(name="file", path=texts, id_column="id")

@@ -178,7 +178,7 @@ def test_two_installations_do_not_fill_one_folder(
     monkeypatch.setattr(making.runs, "package_versions", lambda: versions | {"torch": "0.1"})
     made_by = {name: versions[name] for name in workplace.COMPUTING_PACKAGES}
     key = json.loads(next(iter(sorted(partial.glob("part-*.json")))).read_text())["key"]
-    place = workplace.enter(final, Identity(key, made_by))
+    place = workplace.enter(final, Identity(key, made_by), n_threads=2)
     assert place is not None
     with pytest.raises(ConfigError, match="must be filled with one version of every package, got .*'torch': '0.1'"):
         capture_here(tmp_path)

@@ -34,7 +34,7 @@ QUICK = (
 SAME_LOGITS = ("csv-semicolon", "tsv-zst", "parquet", "parquet-lists", "jsonl-rows")
 LOG_PROBABILITIES = tuple(form for form in WRITERS if form.startswith(("openai", "vllm", "llama")))
 WHOLE_ROWS = ("npz", "npz-steps", "safetensors")
-NAMES = ("pair", "corpus", "sentence")  # what a result calls the submission
+NAMES = ("pair", "corpus", "tested", "sentence")  # what a result calls the submission, its models and texts
 
 
 @pytest.fixture(scope="module")
