@@ -3,9 +3,11 @@
 Rows of another width than the header are left out, counted, and told of at the end.
 """
 
+import contextlib
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
@@ -20,11 +22,15 @@ from brf_exp.submission.unpacked import open_unpacked
 
 BLOCK_BYTES: Final = 16 * 1024 * 1024
 PARSED_AT_ONCE_BYTES: Final = 1024 * 1024
+# Blocks parsed at a time: beside the checks and the writing of others, more find no processor to run on.
+PARSERS: Final = 2
 # A file with more rows of another width is of another form altogether; so many are listed.
 MOST_RAGGED: Final = 1000
 RAGGED_LISTED: Final = 100
 RAGGED: Final = re.compile(r"Expected (\d+) columns, got (\d+)")
 COMMA_NUMBER: Final = r"^\s*([+-]?[0-9]*),([0-9]+([eE][+-]?[0-9]+)?)\s*$"
+
+Types = dict[str, pa.DataType]
 
 
 @dataclass(frozen=True)
@@ -82,24 +88,39 @@ class _Ragged:
 
 
 def _file_batches(file: File, dialect: Dialect, names: Sequence[str], ragged: _Ragged) -> Iterator[Batch]:
-    """The batches of one file; the next block is parsed while one is looked at."""
+    """The batches of one file; the next blocks are read and parsed while one is looked at."""
     _, place = file
-    with open_unpacked(file) as stream, ThreadPoolExecutor(1) as pool:
+    blocks = _Blocks(place, dialect, list(names), ragged)
+    with open_unpacked(file) as stream, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(PARSERS) as parsers:
         stream.read(dialect.header_bytes)
-        blocks = _Blocks(stream, place, dialect, list(names), ragged)
-        waiting = pool.submit(blocks.next)
-        while (batches := waiting.result()) is not None:
-            waiting = pool.submit(blocks.next)
-            yield from batches
+
+        def read() -> tuple[bytes, Future[pa.Table | None]]:
+            block = _lines(stream, place)
+            return block, parsers.submit(blocks.typed, block)
+
+        ahead = deque(reader.submit(read) for _ in range(PARSERS + 1))
+        while (found := ahead.popleft().result())[0]:
+            ahead.append(reader.submit(read))
+            block, typed = found
+            yield from blocks.next(block, typed.result())
     if blocks.row == 1:
         raise no_rows(place)
+
+
+def _lines(stream: BinaryIO, place: Place) -> bytes:
+    """About `BLOCK_BYTES` of whole lines."""
+    block = stream.read(BLOCK_BYTES)
+    if block and not block.endswith(b"\n"):
+        block += stream.readline(LONGEST_LINE_BYTES)
+        if not block.endswith(b"\n") and stream.peek(1):  # type: ignore[attr-defined]
+            raise said(place, f"must have lines of at most {LONGEST_LINE_BYTES} bytes. Dump fewer values.")
+    return block
 
 
 @dataclass
 class _Blocks:
     """A CSV below its header, parsed block by block; `row` is the next block's first."""
 
-    stream: BinaryIO
     place: Place
     dialect: Dialect
     names: list[str]
@@ -108,12 +129,23 @@ class _Blocks:
     leaves_out: bool = False
     left_out: list[tuple[int, int, int]] = field(default_factory=list)
 
-    def next(self) -> list[Batch] | None:
-        """The next block's rows; None at the end."""
-        block = self._lines()
-        if not block:
-            return None
-        table = self._parsed(block).combine_chunks()
+    def typed(self, block: bytes) -> pa.Table | None:
+        """A block with numbers as narrow as they parse, in any thread; None where a cell or a row's width is faulty."""
+        return self._narrowest(self._read, block)
+
+    def _narrowest(self, read: Callable[[bytes, Types], pa.Table], block: bytes) -> pa.Table | None:
+        """What is read of a block with whole numbers as int32, else as float64; None where that is no number either."""
+        for whole in (pa.int32(), pa.float64()):
+            types = {name: kind for name in self.names if (kind := _kind(name, whole)) is not None}
+            with contextlib.suppress(pa.ArrowInvalid):
+                return read(block, types).combine_chunks()
+        return None
+
+    def next(self, block: bytes, typed: pa.Table | None) -> list[Batch]:
+        """The next block's rows, given what `typed` made of it."""
+        self.left_out, self.leaves_out = [], False
+        if (table := typed) is None and (table := self._narrowest(self._read_sound, block)) is None:
+            table = self._strings(block).combine_chunks()
         self._tell_ragged()
         batches, done, first = [], 0, self.row
         for number, _, _ in [*self.left_out, (table.num_rows + len(self.left_out) + 1, 0, 0)]:
@@ -134,48 +166,30 @@ class _Blocks:
         self.left_out.append((found.number, found.expected_columns, found.actual_columns))
         return "skip" if self.ragged.n + len(self.left_out) <= MOST_RAGGED else "error"
 
-    def _lines(self) -> bytes:
-        """About `BLOCK_BYTES` of whole lines."""
-        block = self.stream.read(BLOCK_BYTES)
-        if block and not block.endswith(b"\n"):
-            block += self.stream.readline(LONGEST_LINE_BYTES)
-            if not block.endswith(b"\n") and self.stream.peek(1):  # type: ignore[attr-defined]
-                raise said(self.place, f"must have lines of at most {LONGEST_LINE_BYTES} bytes. Dump fewer values.")
-        return block
-
-    def _parsed(self, block: bytes) -> pa.Table:
-        """The block with numbers as narrow as they parse; as strings where a cell is no number."""
-        self.left_out, self.leaves_out = [], False
-        for whole in (pa.int32(), pa.float64()):
-            types = {name: kind for name in self.names if (kind := _kind(name, whole)) is not None}
-            try:
-                return self._read_sound(block, types)
-            except pa.ArrowInvalid:
-                continue
-        return self._strings(block)
-
-    def _read_sound(self, block: bytes, types: dict[str, pa.DataType]) -> pa.Table:
+    def _read_sound(self, block: bytes, types: Types) -> pa.Table:
         """`_read`, once more without the rows of another width where there are such."""
         try:
-            return self._read(block, types)
+            return self._read_without(block, types) if self.leaves_out else self._read(block, types)
         except pa.ArrowInvalid as error:
             # Arrow hands rows over as text, and has nowhere to put what happens where they are not UTF-8.
             if self.leaves_out or not RAGGED.search(str(error)) or not _is_text(block):
                 raise
         self.leaves_out = True
-        return self._read(block, types)
+        return self._read_without(block, types)
 
-    def _read(self, block: bytes, types: dict[str, pa.DataType]) -> pa.Table:
-        """The block with columns of the given types, all others as strings."""
+    def _read_without(self, block: bytes, types: Types) -> pa.Table:
+        """`_read` of the rows as wide as the header; `left_out` has the others."""
         self.left_out = []
+        return self._read(block, types, self._leave_out)
+
+    def _read(self, block: bytes, types: Types, leave_out: Callable[[Any], str] | None = None) -> pa.Table:
+        """The block with columns of the given types, all others as strings."""
         return pa_csv.read_csv(
             pa.BufferReader(block),
             pa_csv.ReadOptions(
                 use_threads=False, block_size=PARSED_AT_ONCE_BYTES, column_names=list(self.dialect.names)
             ),
-            pa_csv.ParseOptions(
-                delimiter=self.dialect.delimiter, invalid_row_handler=self._leave_out if self.leaves_out else None
-            ),
+            pa_csv.ParseOptions(delimiter=self.dialect.delimiter, invalid_row_handler=leave_out),
             pa_csv.ConvertOptions(
                 include_columns=self.names,
                 column_types={name: types.get(name, pa.string()) for name in self.names},
