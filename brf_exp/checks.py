@@ -98,6 +98,7 @@ RULES: dict[type, dict[str, Rule]] = {
     c.CaptureConfig: {
         "k": at_least(2),
         "batch_tokens": at_least(1),
+        "context_tokens": at_least(2),
         "min_context_tokens": at_least(0),
         "rows_per_part": at_least(1),
         "temperatures": TEMPERATURES,

@@ -130,7 +130,8 @@ class CaptureConfig:
     mode: CaptureMode = CaptureMode.TEACHER_FORCED  # teacher_forced: on the texts | generation: on what it adds to them
     k: int = 50  # logits kept per position
     dtype: Dtype = Dtype.FLOAT32  # number type of the forward pass
-    batch_tokens: int = 8192  # tokens per forward pass; bounds the memory
+    batch_tokens: int = 2048  # tokens per forward pass, more where one stretch of text is longer; bounds the memory
+    context_tokens: int = 8192  # longest stretch of a document read at once, at most the model's own context
     min_context_tokens: int = 64  # context every position has at least (where the document has it)
     rows_per_part: int = 65536  # rows of one part file, about; a document is never split
     temperatures: list[float] = field(default_factory=list)  # further ones whose logsumexp is kept, e.g. [0.7,1.5]

@@ -41,6 +41,7 @@ CASES: list[tuple[type[c.StageConfig], str, Any, str]] = [
     (c.CaptureStageConfig, "corpus.max_document_tokens", 0, "at least 1"),
     (c.CaptureStageConfig, "capture.k", 1, "at least 2"),
     (c.CaptureStageConfig, "capture.batch_tokens", 0, "at least 1"),
+    (c.CaptureStageConfig, "capture.context_tokens", 1, "at least 2"),
     (c.CaptureStageConfig, "capture.min_context_tokens", -1, "at least 0"),
     (c.CaptureStageConfig, "capture.rows_per_part", 0, "at least 1"),
     (c.CaptureStageConfig, "capture.shard", "5/4", "n/m with 1 <= n <= m, such as 3/16"),

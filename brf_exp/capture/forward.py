@@ -30,15 +30,17 @@ def score(
     k: int,
     batch_tokens: int,
     min_context_tokens: int,
+    context_tokens: int | None = None,
     temperatures: Sequence[float] = (),
     on_tokens: Callable[[int], None] = lambda n: None,
 ) -> Scores:
     """Score every token but the first of each sequence (which opens with the beginning token, where there is one).
 
-    The batches depend on the sequences' lengths alone. `on_tokens` is told the positions done by each batch.
+    At most `context_tokens` tokens are read at once, and no more than the model's own context. The batches depend on
+    the sequences' lengths alone. `on_tokens` is told the positions done by each batch.
     `temperatures` are those whose logsumexp is kept besides.
     """
-    context = min(loaded.context_tokens, batch_tokens)
+    context = min(loaded.context_tokens, context_tokens or loaded.context_tokens)
     placed = [
         (index, window)
         for index, s in enumerate(sequences)

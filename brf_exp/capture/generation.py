@@ -56,13 +56,13 @@ def end_ids(loaded: LoadedModel) -> list[int]:
 
 
 def require_room(loaded: LoadedModel, settings: CaptureConfig, generation: GenerationConfig) -> None:
-    """Raise ConfigError where prompt and continuation do not fit the model's context within capture.batch_tokens."""
-    context = min(loaded.context_tokens, settings.batch_tokens)
+    """Raise ConfigError where prompt and continuation do not fit the model's context and capture.context_tokens."""
+    context = min(loaded.context_tokens, settings.context_tokens)
     room = context + 1 - (loaded.beginning_id is not None)  # the last token is never read
     if generation.prompt_tokens + generation.new_tokens > room:
         raise ConfigError(
             f"`generation.prompt_tokens` and `generation.new_tokens` must be at most {room} together, the context of "
-            f"{loaded.reference.name} within capture.batch_tokens, got {generation.prompt_tokens} and "
+            f"{loaded.reference.name} within capture.context_tokens, got {generation.prompt_tokens} and "
             f"{generation.new_tokens}. Lower one of them."
         )
 

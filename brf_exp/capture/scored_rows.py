@@ -77,6 +77,7 @@ class ScoredRows:
             k=self._settings.k,
             batch_tokens=self._settings.batch_tokens,
             min_context_tokens=self._settings.min_context_tokens,
+            context_tokens=self._settings.context_tokens,
             temperatures=self._settings.temperatures,
             on_tokens=_in_proportion(on_tokens, of=n_scored, total=part.rows),
         )

@@ -71,6 +71,7 @@ class TeacherForced:
             k=self._settings.k,
             batch_tokens=self._settings.batch_tokens,
             min_context_tokens=self._settings.min_context_tokens,
+            context_tokens=self._settings.context_tokens,
             temperatures=self._settings.temperatures,
             on_tokens=on_tokens,
         )

@@ -144,6 +144,7 @@ def _check(corpus: CorpusConfig, capture: CaptureConfig, condition: str) -> None
     smallest = {
         "capture.k": (capture.k, schema.MIN_K),
         "capture.batch_tokens": (capture.batch_tokens, 2),
+        "capture.context_tokens": (capture.context_tokens, 2),
         "capture.min_context_tokens": (capture.min_context_tokens, 1),
         "capture.rows_per_part": (capture.rows_per_part, 1),
         "corpus.max_tokens": (corpus.max_tokens, 1),
@@ -183,11 +184,11 @@ def _check_against_model(capture: CaptureConfig, loaded: LoadedModel) -> None:
             f"`capture.k` must be at most {loaded.true_vocabulary_size}, the vocabulary of {loaded.reference.name}, "
             f"got {capture.k}."
         )
-    context = min(loaded.context_tokens, capture.batch_tokens)
+    context = min(loaded.context_tokens, capture.context_tokens)
     if capture.min_context_tokens >= context:
         raise ConfigError(
             f"`capture.min_context_tokens` must be below {context}, the context of {loaded.reference.name} within "
-            f"capture.batch_tokens, got {capture.min_context_tokens}."
+            f"capture.context_tokens, got {capture.min_context_tokens}."
         )
 
 
@@ -218,7 +219,7 @@ def _facts(request: Request, loaded: LoadedModel, source: RowSource, parts: Sequ
         "condition": request.condition,
         **source.facts(),
         "beginning_id": loaded.beginning_id,
-        "context_tokens": min(loaded.context_tokens, settings.batch_tokens),
+        "context_tokens": min(loaded.context_tokens, settings.context_tokens),
         "min_context_tokens": settings.min_context_tokens,
         "k": settings.k,
         "dtype": {"forward": settings.dtype, "head": _head_dtype(settings, loaded), "kept": "float32"},

@@ -15,7 +15,6 @@ from brf_exp.errors import InputError
 from brf_exp.stages.fusion_source import stored_temperatures
 from brf_exp.stages.gap_rows import GapRows
 from brf_exp.stages.pairs import PairInputs, resolve_pair
-from brf_exp.storage.captures import Capture
 from brf_exp.storage.schema import temperature_column
 
 
@@ -44,7 +43,7 @@ def recaptured(config: ScoringConfig, inputs: PairInputs) -> Recapture:
     if config.captures or config.pair.submission:
         return Recapture(None, "the models are not at hand: give recapture.captures")
     corpus = replace(config.corpus, max_tokens=min(asked.max_tokens, config.corpus.max_tokens or asked.max_tokens))
-    settings = _other_noise(config.capture, asked.dtype, inputs.captures)
+    settings = _other_noise(config.capture, asked.dtype)
     again = replace(config, corpus=corpus, capture=settings, generation=_same_tokens(config, inputs), proxy="none")
     return Recapture(resolve_pair(again).tested_only())
 
@@ -55,12 +54,10 @@ def _same_tokens(config: ScoringConfig, inputs: PairInputs) -> PairGenerationCon
     return replace(config.generation, tokens_of=str(generated[0])) if generated else config.generation
 
 
-def _other_noise(settings: CaptureConfig, dtype: Dtype, first: tuple[Capture, ...]) -> CaptureConfig:
-    """The settings at another number type, and half the batch where that leaves every model its context."""
+def _other_noise(settings: CaptureConfig, dtype: Dtype) -> CaptureConfig:
+    """The settings at another number type and half the batch."""
     other = dtype if dtype != settings.dtype else Dtype.FLOAT32 if dtype != Dtype.FLOAT32 else Dtype.BFLOAT16
-    half = settings.batch_tokens // 2
-    fits = all(capture.manifest["context_tokens"] <= half for capture in first)
-    return replace(settings, dtype=other, batch_tokens=half if fits else settings.batch_tokens)
+    return replace(settings, dtype=other, batch_tokens=max(2, settings.batch_tokens // 2))
 
 
 def require_temperatures(again: PairInputs, temperatures: Sequence[float]) -> None:

@@ -138,9 +138,8 @@ def _evaluate(
 
 
 def _model_nats(loaded: LoadedModel, tokens: Sequence[np.ndarray]) -> float:
-    context = min(loaded.context_tokens, BATCH_TOKENS)
     sequences = [np.concatenate([[loaded.beginning_id], ids]) for ids in tokens]
-    scores = score(loaded, sequences, k=2, batch_tokens=BATCH_TOKENS, min_context_tokens=context // 2)
+    scores = score(loaded, sequences, k=2, batch_tokens=BATCH_TOKENS, min_context_tokens=loaded.context_tokens // 2)
     return float((scores.logsumexp - scores.target_logit).sum())
 
 

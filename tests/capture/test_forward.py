@@ -43,10 +43,10 @@ def test_agrees_with_a_plain_float64_pass(model: str, dtype: Dtype, tolerance: f
         pytest.skip("no reference models here")
     loaded = load_model(resolve_spec(str(folder)), dtype, "cpu")
     sequences = sequences_of(loaded, TEXT, TEXT[7:90], TEXT[11:])
-    scores = score(loaded, sequences, k=20, batch_tokens=512, min_context_tokens=64)
+    scores = score(loaded, sequences, k=20, batch_tokens=512, min_context_tokens=64, context_tokens=128)
     first = 0
     for sequence in sequences:
-        context = min(loaded.context_tokens, 512)
+        context = min(loaded.context_tokens, 128)
         targets, largest = reference_scores(folder, sequence, context=context, least=64, k=20)
         rows = slice(first, first + len(targets))
         first += len(targets)
@@ -61,7 +61,8 @@ def test_batching_does_not_move_the_numbers(architecture: str, make_folder) -> N
     loaded = load_model(resolve_spec(str(make_folder(architecture=architecture))), Dtype.FLOAT64, "cpu")
     sequences = sequences_of(loaded, TEXT[:200], TEXT[:3], TEXT[5:70])
     together = score(loaded, sequences, k=257, batch_tokens=4096, min_context_tokens=8)
-    alone = [score(loaded, [s], k=257, batch_tokens=32, min_context_tokens=8) for s in sequences]
+    # A stretch of text that is longer than a batch is one by itself.
+    alone = [score(loaded, [s], k=257, batch_tokens=8, min_context_tokens=8) for s in sequences]
     for name in vars(together):
         expected = np.concatenate([getattr(scores, name) for scores in alone])
         np.testing.assert_allclose(getattr(together, name), expected, atol=2e-6, err_msg=name)

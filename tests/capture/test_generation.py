@@ -321,7 +321,7 @@ def test_a_context_too_short_is_refused(load: Load) -> None:
     require_room(loaded, CaptureConfig(), GenerationConfig(prompt_tokens=128, new_tokens=128))
     message = (
         r"`generation\.prompt_tokens` and `generation\.new_tokens` must be at most 256 together, the context of "
-        r"tiny_prose within capture\.batch_tokens, got 128 and 129\. Lower one of them\."
+        r"tiny_prose within capture\.context_tokens, got 128 and 129\. Lower one of them\."
     )
     with pytest.raises(ConfigError, match=message):
         require_room(loaded, CaptureConfig(), GenerationConfig(prompt_tokens=128, new_tokens=129))

@@ -157,7 +157,14 @@ print(sorted({"torch", "transformers"} & set(sys.modules)))
 
 @pytest.mark.parametrize(
     "changes",
-    [{"k": 6}, {"batch_tokens": 128}, {"min_context_tokens": 9}, {"rows_per_part": 100}, {"dtype": "float64"}],
+    [
+        {"k": 6},
+        {"batch_tokens": 128},
+        {"context_tokens": 16},
+        {"min_context_tokens": 9},
+        {"rows_per_part": 100},
+        {"dtype": "float64"},
+    ],
 )
 def test_every_setting_changes_the_key(
     changes: dict[str, object], whole: Path, folder: Path, corpus: CorpusConfig
@@ -308,7 +315,7 @@ def test_run_takes_the_stage_config(whole: Path, folder: Path, corpus: CorpusCon
         ({"k": 258}, r"`capture\.k` must be at most 257, the vocabulary of random_tiny, got 258\."),
         ({"min_context_tokens": 32}, r"`capture\.min_context_tokens` must be below 32, the context of random_tiny "),
         ({"min_context_tokens": 0}, r"`capture\.min_context_tokens` must be at least 1, got 0\."),
-        ({"batch_tokens": 8}, r"`capture\.min_context_tokens` must be below 8, the context of random_tiny within "),
+        ({"context_tokens": 8}, r"`capture\.min_context_tokens` must be below 8, the context of random_tiny within "),
         ({"rows_per_part": 0}, r"`capture\.rows_per_part` must be at least 1, got 0\."),
         ({"device": "tpu"}, r"`capture\.device` must be one of cpu.* on this machine, got 'tpu'\."),
     ],

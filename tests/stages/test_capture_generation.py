@@ -369,7 +369,7 @@ def test_scoring_with_another_tokenizer(corpus: CorpusConfig, tmp_path: Path, wr
         (
             ["capture.mode=generation", "generation.new_tokens=200"],
             "`generation.prompt_tokens` and `generation.new_tokens` must be at most 256 together, the context of "
-            "tiny_prose within capture.batch_tokens, got 64 and 200. Lower one of them.",
+            "tiny_prose within capture.context_tokens, got 64 and 200. Lower one of them.",
         ),
         (
             ["capture.mode=generation", "generation.tokens_of=nowhere"],
