@@ -21,25 +21,37 @@ from brf_exp.storage.captures import MANIFEST, open_capture
 
 MODEL = ModelConfig(name="tiny_prose")
 KIB_PER_MIB = 1024
+ROWS_PER_PART = (CaptureConfig().rows_per_part, 4096)
 SIZE_TOKENS = 20_000
 
 
 def memory(sizes: Sequence[int], folder: Path) -> Iterator[list[str]]:
-    """Cells of the table: tokens, rows, seconds, memory with the model loaded, peak of the capture above it."""
+    """Cells of the table: tokens, rows, seconds, memory with the model loaded, the capture's peaks above it.
+
+    One peak with the default of `capture.rows_per_part`, one with parts that the smallest capture fills already.
+    """
     from shapes import write_texts_of
 
     loaded = load_model(resolve(MODEL), Dtype.FLOAT32, "cpu")
     for n_tokens in sizes:
         texts = write_texts_of(folder / f"{n_tokens}.jsonl", loaded.tokenizer, n_tokens, 256)
-        made = subprocess.run(
-            [sys.executable, __file__, texts, str(n_tokens), folder / str(n_tokens)],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        found = json.loads(made.stdout.splitlines()[-1])
-        above = f"{found['peak_mib'] - found['loaded_mib']:.0f}"
-        yield [f"{n_tokens:,}", f"{found['rows']:,}", f"{found['seconds']:.1f}", f"{found['loaded_mib']:.0f}", above]
+        default, small = (measured(texts, n_tokens, folder / f"{n_tokens}-{rows}", rows) for rows in ROWS_PER_PART)
+        above = [f"{found['peak_mib'] - found['loaded_mib']:.0f}" for found in (default, small)]
+        yield [
+            f"{n_tokens:,}",
+            f"{default['rows']:,}",
+            f"{default['seconds']:.1f}",
+            f"{default['loaded_mib']:.0f}",
+            *above,
+        ]
+
+
+def measured(texts: Path, n_tokens: int, folder: Path, rows_per_part: int) -> dict[str, float]:
+    """`memory_of_one` in a process of its own."""
+    command = [sys.executable, __file__, texts, str(n_tokens), folder, str(rows_per_part)]
+    made = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(made.stdout.splitlines()[-1])
+    return found
 
 
 def resident_mib(name: str) -> float:
@@ -48,9 +60,9 @@ def resident_mib(name: str) -> float:
     return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) / KIB_PER_MIB
 
 
-def memory_of_one(texts: Path, n_tokens: int, folder: Path) -> dict[str, float]:
+def memory_of_one(texts: Path, n_tokens: int, folder: Path, rows_per_part: int) -> dict[str, float]:
     """Capture with the model in memory before it starts; loading's own peak is forgotten first."""
-    settings = CaptureConfig(k=50)
+    settings = CaptureConfig(k=50, rows_per_part=rows_per_part)
     loaded = load_model(resolve(MODEL), settings.dtype, settings.device)
     Path("/proc/self/clear_refs").write_text("5")
     before, started = resident_mib("VmRSS"), time.perf_counter()
@@ -93,5 +105,5 @@ def zipped(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    texts_file, n, target = sys.argv[1:]
-    print(json.dumps(memory_of_one(Path(texts_file), int(n), Path(target))))
+    texts_file, n, target, rows = sys.argv[1:]
+    print(json.dumps(memory_of_one(Path(texts_file), int(n), Path(target), int(rows))))
