@@ -217,7 +217,8 @@ def print_rivals(chosen: argparse.Namespace, folder: Path) -> None:
 
 def print_memory(chosen: argparse.Namespace, folder: Path) -> None:
     """Peak memory beside what is there once the model is loaded."""
-    print(heading("tokens, tiny_prose, k = 50", "rows", "seconds", "with the model, MiB", "peak above it, MiB", "parts of 4,096 rows"))
+    columns = ("rows", "seconds", "with the model, MiB", "peak above it, MiB", "with parts of 4,096 rows, MiB")
+    print(heading("tokens, tiny_prose, k = 50", *columns))
     for cells in capture_size.memory(chosen.memory_tokens, folder):
         print(row(cells), flush=True)
 
