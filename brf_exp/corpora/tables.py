@@ -2,7 +2,7 @@
 
 import importlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from brf_exp.errors import ConfigError, InputError
 BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 SUFFIXES = tuple(sorted([*BUILDERS, ".txt"]))
 HUB_TIMEOUT_SECONDS = 20.0
+BATCH_ROWS = 100
 
 
 def _datasets() -> Any:
@@ -28,7 +29,7 @@ def _datasets() -> Any:
     return datasets
 
 
-def read_file(corpus: CorpusConfig) -> list[Document]:
+def read_file(corpus: CorpusConfig) -> Iterable[Document]:
     """Documents of a .txt file (one), a folder of .txt files, or the rows of a .jsonl, .json, .csv or .parquet file."""
     if corpus.path is None:
         raise ConfigError("`corpus.path` must be a file or a folder of .txt files with corpus=file, got None.")
@@ -41,15 +42,15 @@ def read_file(corpus: CorpusConfig) -> list[Document]:
         return [Document(path.stem, _text_of(path))]
     if path.suffix.lower() not in BUILDERS:
         raise InputError(f"`corpus.path` must end in one of {', '.join(SUFFIXES)}, got {corpus.path!r}.")
-    return _documents_of(_read_table(path), corpus, where=corpus.path)
+    return _read_table(path, corpus)
 
 
-def _read_folder(folder: Path) -> list[Document]:
+def _read_folder(folder: Path) -> Iterable[Document]:
     """One document per .txt file below the folder, by path."""
     paths = sorted(folder.rglob("*.txt"), key=lambda path: path.relative_to(folder).as_posix())
     if not paths:
         raise InputError(f"`corpus.path` must be a folder with .txt files, got none in {str(folder)!r}.")
-    return [Document(path.relative_to(folder).with_suffix("").as_posix(), _text_of(path)) for path in paths]
+    return (Document(path.relative_to(folder).with_suffix("").as_posix(), _text_of(path)) for path in paths)
 
 
 def _text_of(path: Path) -> str:
@@ -62,22 +63,22 @@ def _text_of(path: Path) -> str:
         ) from None
 
 
-def _read_table(path: Path) -> Any:
-    """A local table as a dataset in memory; its cache is temporary, so nothing is left in the home folder."""
+def _read_table(path: Path, corpus: CorpusConfig) -> Iterator[Document]:
+    """The rows of a local table; its cache is on the disk and temporary, so nothing is left in the home folder."""
     datasets = _datasets()
     with tempfile.TemporaryDirectory(prefix="brf-exp-") as cache:
         try:
-            return datasets.load_dataset(
+            table = datasets.load_dataset(
                 BUILDERS[path.suffix.lower()],
                 data_files=[_glob_escaped(path.resolve())],
                 split="train",
                 cache_dir=cache,
-                keep_in_memory=True,
             )
         except Exception as error:
             raise InputError(
                 f"`corpus.path` must be a readable {path.suffix} table, got {_root_cause(error)} in {str(path)!r}."
             ) from None
+        yield from _documents_of(table, corpus, where=str(corpus.path))
 
 
 def _glob_escaped(path: Path) -> str:
@@ -92,7 +93,7 @@ def _root_cause(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:300]
 
 
-def read_hub(corpus: CorpusConfig) -> list[Document]:
+def read_hub(corpus: CorpusConfig) -> Iterator[Document]:
     """Documents of one split of a hub dataset; code of a dataset is never run."""
     if corpus.id is None:
         raise ConfigError("`corpus.id` must be a hub dataset id with corpus=hub, got None.")
@@ -111,20 +112,22 @@ def read_hub(corpus: CorpusConfig) -> list[Document]:
     return _documents_of(table, corpus, where=corpus.id)
 
 
-def _documents_of(table: Any, corpus: CorpusConfig, *, where: str) -> list[Document]:
-    """One document per row that has text."""
+def _documents_of(table: Any, corpus: CorpusConfig, *, where: str) -> Iterator[Document]:
+    """One document per row that has text; some rows at a time are in memory."""
     columns = sorted(table.column_names)
     for field in ("text_column", "id_column"):
         wanted = getattr(corpus, field)
         if wanted is not None and wanted not in columns:
             raise InputError(f"`corpus.{field}` must be one of {', '.join(columns)} in {where!r}, got {wanted!r}.")
-    texts: Iterable[Any] = table[corpus.text_column]
-    ids: Iterable[Any] = table[corpus.id_column] if corpus.id_column else (f"{n:06d}" for n in range(len(table)))
-    return [
-        Document(_id_of(doc_id, row, corpus), _checked(text, row, corpus, where=where))
-        for row, (doc_id, text) in enumerate(zip(ids, texts, strict=True), start=1)
-        if text is not None
-    ]
+    used = {corpus.text_column: None} | ({corpus.id_column: None} if corpus.id_column else {})
+    first = 0
+    for batch in table.select_columns([*used]).iter(BATCH_ROWS):
+        texts = batch[corpus.text_column]
+        ids = batch[corpus.id_column] if corpus.id_column else (f"{n:06d}" for n in range(first, first + len(texts)))
+        for row, (doc_id, text) in enumerate(zip(ids, texts, strict=True), start=first + 1):
+            if text is not None:
+                yield Document(_id_of(doc_id, row, corpus), _checked(text, row, corpus, where=where))
+        first += len(texts)
 
 
 def _id_of(value: Any, row: int, corpus: CorpusConfig) -> str:

@@ -22,8 +22,8 @@ from brf_exp.config import (
     GenerationConfig,
     ModelConfig,
 )
-from brf_exp.corpora.document import Document, fingerprint
 from brf_exp.corpora.load import load_documents
+from brf_exp.corpora.stored import StoredDocuments
 from brf_exp.errors import ConfigError
 from brf_exp.models.load import LoadedModel, load_model
 from brf_exp.models.reference import ModelFiles, ModelReference, fetch, identify, resolve
@@ -39,7 +39,7 @@ class Request:
 
     reference: ModelReference
     files: ModelFiles
-    documents: list[Document]
+    documents: StoredDocuments
     corpus: CorpusConfig
     settings: CaptureConfig
     condition: str
@@ -67,7 +67,7 @@ class Request:
                 "files": self.files.sha256,
             },
             "corpus": {
-                "fingerprint": fingerprint(self.documents),
+                "fingerprint": self.documents.fingerprint,
                 "max_tokens": self.corpus.max_tokens,
                 "max_document_tokens": self.corpus.max_document_tokens,
             },
@@ -116,7 +116,7 @@ def capture(
     wanted, tokens_of = generation or GenerationConfig(), None
     if capture.mode == CaptureMode.GENERATION and wanted.tokens_of is not None:
         tokens_of = open_generated(Path(wanted.tokens_of).expanduser().absolute())
-    documents = load_documents(corpus) if tokens_of is None else []
+    documents = load_documents(corpus) if tokens_of is None else StoredDocuments(())
     files = identify(reference)
     request = Request(reference, files, documents, corpus, capture, condition, wanted, seed, tokens_of)
     determines = request.determines()
@@ -131,8 +131,9 @@ def capture(
     loaded = _loaded(request)
     described = {"schema": schema.CAPTURE_SCHEMA, "stage": "capture", "key": key, "determines": determines}
     environment = {"seed": seed, "started": started, **_machine(loaded)}
-    # The documents are the source's from here on: once they are tokenised, no text stays in memory.
-    source, request = _source(request, loaded), replace(request, documents=[])
+    # The documents are the source's from here on: once they are tokenised, they go from the disk.
+    source, request = _source(request, loaded), replace(request, documents=StoredDocuments(()))
+    del documents
     making = Making(final, key, source, loaded, capture, progress=progress)
     return making.made(lambda parts: {**described, **_facts(request, loaded, source, parts)}, environment)
 

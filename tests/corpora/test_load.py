@@ -55,7 +55,7 @@ def test_row_numbers_and_integers_as_ids(table: Path) -> None:
 
 @pytest.mark.parametrize("table", ["jsonl"], indirect=True)
 def test_a_path_may_stand_for_the_name(table: Path) -> None:
-    assert load_documents(CorpusConfig(name=str(table))) == load_documents(of(table))
+    assert list(load_documents(CorpusConfig(name=str(table)))) == list(load_documents(of(table)))
 
 
 @pytest.mark.parametrize("table", ["jsonl"], indirect=True)
@@ -70,8 +70,8 @@ def test_text_files(tmp_path: Path) -> None:
     (tmp_path / "b" / "x.txt").write_bytes("line\r\nnaïve".encode())
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbffirst")
     (tmp_path / "notes.md").write_text("no")
-    assert load_documents(of(tmp_path)) == [Document("a", "first"), Document("b/x", "line\r\nnaïve")]
-    assert load_documents(of(tmp_path / "a.txt")) == [Document("a", "first")]
+    assert list(load_documents(of(tmp_path))) == [Document("a", "first"), Document("b/x", "line\r\nnaïve")]
+    assert list(load_documents(of(tmp_path / "a.txt"))) == [Document("a", "first")]
 
 
 def test_rows_without_text_are_left_out(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_settings_that_cannot_be(corpus: CorpusConfig, error: type[BrfError], me
 def test_without_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     (tmp_path / "t.txt").write_text("text")
-    assert load_documents(of(tmp_path / "t.txt")) == [Document("t", "text")]
+    assert list(load_documents(of(tmp_path / "t.txt"))) == [Document("t", "text")]
     (tmp_path / "t.jsonl").write_text('{"text": "x"}')
     with pytest.raises(InputError, match=r"where `datasets` is not installed\. Run: pip install 'brf-exp\[models\]'$"):
         load_documents(of(tmp_path / "t.jsonl"))
@@ -213,14 +213,14 @@ def test_hub_that_does_not_serve(changes: dict[str, str], message: str, hub: dic
 
 
 def test_embedded_corpus_is_mixed_from_its_start() -> None:
-    found = load_documents(CorpusConfig())
+    found = list(load_documents(CorpusConfig()))
     assert {d.split.value for d in found} == {"held_out"}
-    assert found == load_documents(CorpusConfig())
+    assert found == list(load_documents(CorpusConfig()))
     share = sum(d.domain == "prose" for d in found) / len(found)
     for n in (10, 20, 40):
         assert abs(sum(d.domain == "prose" for d in found[:n]) - n * share) <= 1
-    assert load_documents(CorpusConfig(max_documents=20)) == found[:20]
-    prose = load_documents(CorpusConfig(domain="prose"))
+    assert list(load_documents(CorpusConfig(max_documents=20))) == found[:20]
+    prose = list(load_documents(CorpusConfig(domain="prose")))
     assert prose == [d for d in found if d.domain == "prose"]
 
 

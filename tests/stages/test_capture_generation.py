@@ -23,7 +23,7 @@ from brf_exp.config import (
     RecipeConfig,
     RunStageConfig,
 )
-from brf_exp.corpora.document import fingerprint, read_texts
+from brf_exp.corpora.document import Document, fingerprint, read_texts
 from brf_exp.corpora.load import load_documents
 from brf_exp.errors import ConfigError, InputError
 from brf_exp.stages import capture as stage
@@ -149,7 +149,7 @@ def test_manifest(written: Capture) -> None:
     assert manifest["documents"] == 30 and len(manifest["parts"]) > 4
     texts = written.folder / "texts.jsonl"
     assert manifest["corpus"]["texts_sha256"] == sha256_of(texts)
-    documents = [stage.Document(doc_id, text) for doc_id, text in read_texts(texts).items()]
+    documents = [Document(doc_id, text) for doc_id, text in read_texts(texts).items()]
     assert manifest["corpus"]["fingerprint"] == fingerprint(documents)
     assert sorted(path.suffix for path in written.folder.iterdir() if path.suffix != ".parquet") == [".json", ".jsonl"]
 
