@@ -47,7 +47,13 @@ def content(folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    "shards", [["-", "-"], ["-", "-", "-"], ["4/4", "2/4", "1/4", "3/4"], ["2/2", "2/2", "1/2", "-"]]
+    "shards",
+    [
+        pytest.param(["-", "-"], marks=pytest.mark.slow),
+        ["-", "-", "-"],
+        pytest.param(["4/4", "2/4", "1/4", "3/4"], marks=pytest.mark.slow),
+        ["2/2", "2/2", "1/2", "-"],
+    ],
 )
 def test_processes_share_the_work(capturing: Run, whole: Path, tmp_path: Path, shards: list[str]) -> None:
     done = capturing(TOGETHER, tmp_path, *shards)

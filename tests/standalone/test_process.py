@@ -71,6 +71,7 @@ def test_tokens_of_two_kinds_are_compared_by_characters(command: list[str], many
     assert record["shared_ids"] is False
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_bytes(command: list[str], tmp_path: Path) -> None:
     texts = tmp_path / "texts.jsonl"
     lines = [
