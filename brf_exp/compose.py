@@ -136,5 +136,7 @@ def _one_line(error: BaseException, stage: str) -> str:
         value = re.search(r"[Vv]alue '(.*?)'", str(found))
         if setting is not None and value is not None:
             return f"`{setting.key}` must be {setting.requirement}, got {value[1]!r}."
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Where Hydra looked is of no use to whoever mistyped a name.
+    told = str(error).partition("Config search path")[0]
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
     return " ".join(lines) or type(error).__name__

@@ -359,6 +359,8 @@ ERRORS = {
     "audit runs_dir=": "`runs_dir` must be a folder, got nothing. Leave it out for `runs`.",
     "audit runs_dir=/dev/null/x": "`runs_dir` must be a folder or lie in one, got '/dev/null/x', "
     "and '/dev/null' is none.",
+    "audit -m seed=1,2 hydra/launcher=nope": "In 'hydra/config': Could not find 'hydra/launcher/nope' "
+    "Available options in 'hydra/launcher': basic joblib local slurm submitit_local submitit_slurm",
     "run seed=7": "`seed` must not be 7, got 7.",
     "run seed=10": "`run` must have the package torch, got none. Install it with `pip install 'brf-exp[models]'`.",
 }

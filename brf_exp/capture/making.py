@@ -111,8 +111,9 @@ class Making:
         others = sorted({owners[part.index] for part in missing})
         named = ",".join(f"{number}/{shard.count}" for number in others[:NAMED_SHARDS])
         more = f" and {len(others) - NAMED_SHARDS} more shards" if len(others) > NAMED_SHARDS else ""
+        state = "is done" if shard.number in owners else f"has none of the {len(owners)} parts"
         return (
-            f"shard {shard} is done; {len(missing)} of {len(owners)} parts are missing, "
+            f"shard {shard} {state}; {len(missing)} of {len(owners)} parts are missing, "
             f"of capture.shard={named}{more}. "
             "The last shard finishes the capture, and so does the command without capture.shard; files of other "
             f"machines' .partial folders can be copied into {folder}."

@@ -1,6 +1,5 @@
 """Documents on the disk instead of in memory."""
 
-import errno
 import json
 import os
 import tempfile
@@ -11,8 +10,7 @@ from typing import IO
 
 from brf_exp.corpora.document import Document, Split, fingerprint
 from brf_exp.errors import InputError
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
+from brf_exp.storage.space import FULL
 
 
 class StoredDocuments:

@@ -22,8 +22,9 @@ import numpy as np
 import yaml
 
 import brf_exp
-from brf_exp.errors import MissingInputError
+from brf_exp.errors import InputError, MissingInputError
 from brf_exp.storage.locks import flock
+from brf_exp.storage.space import FULL
 
 RESULTS = "results.json"
 MANIFEST = "manifest.json"
@@ -124,7 +125,13 @@ def lock_path(final: Path) -> Path:
 @contextlib.contextmanager
 def locked(final: Path) -> Iterator[None]:
     """Hold the lock of a folder to be made; waits for another process, and is released by death."""
-    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        message = f"`runs_dir` must be a folder to write to, got {error.strerror}: {final.parent}. Choose another."
+        raise InputError(message) from error
     with lock_path(final).open("w") as file:
         flock(file, fcntl.LOCK_EX, lock_path(final))
         yield

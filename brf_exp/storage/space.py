@@ -8,7 +8,7 @@ from pathlib import Path
 
 from brf_exp.errors import InputError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -19,7 +19,7 @@ def writing_to(folder: Path, *, missing_bytes: Callable[[], int], kept: Callable
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise InputError(
                 f"`runs_dir` must have room for about {readable(missing_bytes())} more, got a full disk at "
                 f"{str(folder)!r}. Free some; {kept()}, and the same command goes on."

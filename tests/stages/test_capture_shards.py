@@ -82,6 +82,15 @@ def test_shards_one_by_one_in_any_order_and_twice(
     assert capture_here(tmp_path / "shards", shard="1/4") == made
 
 
+def test_a_share_without_a_part_says_so(capture_here: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = capture_here(tmp_path, shard="100/100")
+    assert made.name.endswith(".partial")
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(
+        "brf-exp: shard 100/100 has none of the 8 parts; 8 of 8 parts are missing, of capture.shard="
+    )
+
+
 def test_shards_of_machines_without_a_shared_disk(
     capture_here: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from brf_exp.errors import MissingInputError
+from brf_exp.errors import InputError, MissingInputError
 from brf_exp.storage import runs
 
 
@@ -64,6 +64,13 @@ def test_a_lock_is_released_by_death(tmp_path):
     holder.kill()
     holder.communicate()
     with runs.locked(tmp_path / "x"):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    message = r"^`runs_dir` must be a folder to write to, got Not a directory: .*/file/run\. Choose another\.$"
+    with pytest.raises(InputError, match=message), runs.locked(tmp_path / "file" / "run" / "x"):
         pass
 
 
