@@ -1,10 +1,12 @@
 """Documents as token ids with the characters each came from."""
 
+import os
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -130,27 +132,27 @@ class TokenStore:
         """What was added, to be read; that lives on when the store is closed."""
         self._file.flush()
         lengths = np.array(self._lengths, dtype=np.int64)
-        n_values = 3 * int(lengths.sum())
-        values = np.memmap(self._file, dtype=np.int32, mode="r", shape=(n_values,)) if n_values else _NO_TOKENS
-        return StoredTokens(tuple(self._doc_ids), lengths, np.concatenate([[0], np.cumsum(3 * lengths)]), values)
-
-
-_NO_TOKENS = np.empty(0, np.int32)
+        file = os.fdopen(os.dup(self._file.fileno()), "rb")
+        stored = StoredTokens(tuple(self._doc_ids), lengths, np.concatenate([[0], np.cumsum(12 * lengths)]), file)
+        weakref.finalize(stored, file.close)
+        return stored
 
 
 @dataclass(frozen=True)
 class StoredTokens:
     """Documents by number as TokenStore took them; their texts were put down elsewhere and are empty here.
 
-    `lengths` (D,) tokens of each document; `offsets` (D + 1,) where its three rows of `values` begin.
+    `lengths` (D,) tokens of each document; `offsets` (D + 1,) the bytes of `file` where its three rows begin. Read, not
+    mapped: pages of a mapped file would count as memory of this process.
     """
 
     doc_ids: tuple[str, ...]
     lengths: np.ndarray
     offsets: np.ndarray
-    values: np.ndarray
+    file: IO[bytes]
 
     def document(self, index: int) -> TokenisedDocument:
-        """One document, read from the disk when its arrays are."""
-        rows = self.values[self.offsets[index] : self.offsets[index + 1]].reshape(3, -1)
+        """One document, read from the disk."""
+        first, stop = self.offsets[index : index + 2].tolist()
+        rows = np.frombuffer(os.pread(self.file.fileno(), stop - first, first), dtype=np.int32).reshape(3, -1)
         return TokenisedDocument(Document(self.doc_ids[index], ""), rows[0], rows[1], rows[2])
