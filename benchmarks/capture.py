@@ -34,9 +34,9 @@ K = 50
 PARTS = ("speed", "rivals", "memory", "size")
 BARS = {"cpu": 0.90, "cuda": 0.95}
 SPLITS = (1024, 2048, 4096, 8192)  # tokens of a bare pass, of which the fastest is taken
-# About 20 to 40 seconds a round on two cores, and on one large GPU.
+# Meant for 20 to 40 seconds a round on two cores, and on one large GPU, where no round has been timed yet.
 TOKENS = {
-    "cpu": {"pythia-70m": 16_384, "qwen2.5-0.5b": 2048, "qwen2.5-7b": 256},
+    "cpu": {"pythia-70m": 16_384, "qwen2.5-0.5b": 512, "qwen2.5-7b": 256},
     "cuda": {"pythia-70m": 4_000_000, "qwen2.5-0.5b": 1_000_000, "qwen2.5-7b": 200_000},
 }
 RIVAL_SHAPE, RIVAL_TOKENS = "pythia-70m", 8192
